@@ -48,6 +48,17 @@ fn bad_input_is_an_error_and_the_server_goes_on() {
             json!(7),
             -32602,
         ),
+        // The id of a request is found in what cannot be read otherwise.
+        (r#"{"jsonrpc":"2.0","id":7,"method":"ping","params":{"x":1e999}}"#.to_owned(), json!(7), -32700),
+        (
+            format!(
+                r#"{{"jsonrpc":"2.0","params":{}1{},"method":"ping","id":"d"}}"#,
+                "[".repeat(200),
+                "]".repeat(200)
+            ),
+            json!("d"),
+            -32700,
+        ),
         (
             format!(r#"{{"jsonrpc":"2.0","id":7,"method":"ping","params":{{{named}}}}}"#),
             json!(7),
@@ -86,6 +97,7 @@ fn wrong_arguments_are_errors_of_the_tool() {
         ("job_status", json!({"jobId": "gone"}), "not_found", "gone"),
         ("kill_job", json!({"jobId": "--all"}), "invalid_job_id", "--all"),
         ("send_to_job", json!({"jobId": "x", "text": "-"}), "usage", "'-' is no value"),
+        ("start_coding_job", json!({"prompt": "x", "model": "a\0b"}), "usage", "NUL"),
         ("wait_for_jobs", json!({}), "usage", "jobIds or label"),
         ("wait_for_jobs", json!({"label": ["a=b"]}), "no_match", "no job"),
     ] {
@@ -141,5 +153,51 @@ fn every_version_is_negotiated() {
     assert_eq!(found["supportedVersions"][0], "2026-07-28");
     assert!(found["capabilities"]["extensions"]["io.modelcontextprotocol/tasks"].is_object());
     assert!(found["instructions"].as_str().unwrap().contains("a task that completes"));
+    client.finish();
+}
+
+#[test]
+fn a_text_that_was_cut_inside_a_character_is_accepted() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    let mut client = McpClient::legacy(&sandbox, &json!({}));
+    client.send_line(
+        br#"{"jsonrpc":"2.0","id":"cut","method":"tools/call","params":{"name":"start_coding_job","arguments":{"jobId":"j","prompt":"cut \ud83d"}}}"#,
+    );
+    let answer = client.read();
+    assert_eq!(answer["result"]["structuredContent"]["jobId"], "j", "{answer}");
+    let prompt = std::fs::read_to_string(sandbox.job("j").join("prompt.txt")).unwrap();
+    assert_eq!(prompt, "cut \u{fffd}");
+    sandbox.wait("j").expect_end(0, "completed", None);
+    client.finish();
+}
+
+#[test]
+fn errors_do_not_repeat_long_values() {
+    let sandbox = Sandbox::new("");
+    let mut client = McpClient::legacy(&sandbox, &json!({}));
+    let long = "x".repeat(100_000);
+    for (tool, arguments) in [
+        ("job_status", json!({ "jobId": long })),
+        ("start_coding_job", json!({ "prompt": "w", "cwd": long })),
+        ("start_coding_job", json!({ "prompt": "w", "worktree": long })),
+        ("start_coding_job", json!({ "prompt": "w", &long: 1 })),
+        ("list_jobs", json!({ "status": long })),
+    ] {
+        let result = client.call(tool, arguments);
+        assert_eq!(result["isError"], true);
+        let text = result["content"][0]["text"].as_str().unwrap();
+        assert!(text.len() < 2_500, "{tool}: {}", text.len());
+        let error: Value = serde_json::from_str(text).unwrap();
+        assert!(error["code"].is_string() && error.get("hint").is_some(), "{error}");
+    }
+    for (method, params) in [
+        (long.as_str(), json!({})),
+        ("tools/call", json!({ "name": long })),
+        ("tasks/get", json!({ "taskId": long })),
+    ] {
+        let id = client.begin(method, params);
+        let answer = client.answer(id);
+        assert!(answer["error"]["message"].as_str().unwrap().len() < 2_500);
+    }
     client.finish();
 }

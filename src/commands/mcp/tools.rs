@@ -389,6 +389,10 @@ impl ToolParameter {
         if text == "-" {
             return Err(format!("'-' is no value for the argument '{}'", self.name));
         }
+        // No argument of a program can have one.
+        if text.contains('\0') {
+            return Err(format!("the argument '{}' contains a NUL character", self.name));
+        }
         // Some models give each argument.
         if !text.is_empty() || self.is_required {
             options.push(format!("{}={text}", self.option));

@@ -2,9 +2,11 @@
 //! `initialize`, and that of [`MODERN`], whose requests each name the version and the abilities of
 //! the client.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+
+use crate::text::{clip, from_json};
 
 /// The version without `initialize`.
 pub(super) const MODERN: &str = "2026-07-28";
@@ -23,6 +25,9 @@ pub(super) const METHOD_NOT_FOUND: i32 = -32_601;
 pub(super) const INVALID_PARAMS: i32 = -32_602;
 pub(super) const INTERNAL_ERROR: i32 = -32_603;
 const UNSUPPORTED_VERSION: i32 = -32_022;
+
+/// Maximum length of the message of an error, which may quote an argument.
+const MAX_ERROR_CHARS: usize = 500;
 
 /// How long a client may keep the list of tools.
 const CACHE_MS: u64 = 3_600_000;
@@ -98,24 +103,37 @@ pub(super) struct WireError {
 
 impl WireError {
     pub(super) fn new(id: Value, code: i32, message: impl Into<String>) -> Self {
-        Self { id, code, message: message.into(), data: None }
+        let message = clip(&message.into(), MAX_ERROR_CHARS);
+        Self { id, code, message, data: None }
     }
+}
+
+/// The id of a message whose other fields may be beyond what can be read, such as a deep tree.
+#[derive(Deserialize)]
+struct MessageId {
+    id: Value,
+}
+
+/// Parses a text, which may have been cut inside a character.
+fn parse_json(line: &[u8]) -> Result<Value, String> {
+    let text = std::str::from_utf8(line).map_err(|error| error.to_string())?;
+    from_json(text).map_err(|error| error.to_string())
 }
 
 impl ClientMessage {
     /// Parses a line.
     pub(super) fn parse(line: &[u8]) -> Result<Self, WireError> {
         let invalid = |id, why: &str| Err(WireError::new(id, INVALID_REQUEST, why));
-        let mut fields = match serde_json::from_slice(line) {
+        let mut fields = match parse_json(line) {
             Ok(Value::Object(fields)) => fields,
             Ok(Value::Array(_)) => return invalid(Value::Null, "batches are not supported"),
             Ok(_) => return invalid(Value::Null, "a message is an object"),
-            Err(error) => {
-                return Err(WireError::new(
-                    Value::Null,
-                    PARSE_ERROR,
-                    format!("invalid JSON: {error}"),
-                ));
+            Err(why) => {
+                let id = match serde_json::from_slice(line) {
+                    Ok(MessageId { id }) if id.is_string() || id.is_number() => id,
+                    _ => Value::Null,
+                };
+                return Err(WireError::new(id, PARSE_ERROR, format!("invalid JSON: {why}")));
             }
         };
         let id = fields.remove("id");
@@ -261,6 +279,7 @@ struct TextContent {
 impl ToolResult {
     /// Returns the result with this JSON object.
     pub(super) fn new(json: String, is_error: bool, is_modern: bool) -> Self {
+        let json = if is_error { shorten_error(json) } else { json };
         let structured_content =
             if is_error { None } else { RawValue::from_string(json.clone()).ok() };
         Self {
@@ -270,6 +289,18 @@ impl ToolResult {
             is_error,
         }
     }
+}
+
+/// Shortens the sentence of an error, which may quote a long argument.
+fn shorten_error(json: String) -> String {
+    let Ok(mut error) = serde_json::from_str::<Value>(&json) else { return json };
+    let Some(text) = error["error"].as_str() else { return json };
+    let shortened = clip(text, MAX_ERROR_CHARS);
+    if shortened == text {
+        return json;
+    }
+    error["error"] = Value::String(shortened);
+    error.to_string()
 }
 
 /// The answer to a request.
