@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::support::{Sandbox, eventually};
-use crate::{McpClient, PERMISSION};
+use crate::{McpClient, PERMISSION, QUESTION};
 
 fn capabilities() -> Value {
     json!({
@@ -99,4 +99,16 @@ fn a_blocked_job_asks_through_its_task() {
         }
         client.finish();
     }
+}
+
+#[test]
+fn a_blocked_task_shows_the_question() {
+    let sandbox =
+        Sandbox::new(&format!("read\ninit\n{QUESTION}\nread $DIR/answer\nresult ok\neof"));
+    let mut client = McpClient::modern(&sandbox, &capabilities());
+    let arguments = json!({"jobId": "j", "prompt": "w", "ask": true});
+    client.data("start_coding_job", arguments);
+    let asked = await_status(&mut client, "j", "input_required");
+    assert_eq!(asked["statusMessage"], "blocked: Which database?");
+    client.finish();
 }

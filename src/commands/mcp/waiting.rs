@@ -14,7 +14,7 @@ use crate::commands::watch::Watch;
 use crate::error::ExitStatus;
 use crate::job::JobId;
 use crate::store::RECORD;
-use crate::text::{clip, one_line, plural};
+use crate::text::{harmless, one_line, plural};
 
 /// Time limit of a wait: clients give a call up after 5 minutes or more.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(240);
@@ -71,10 +71,12 @@ impl WaitState {
                 let status = job["status"].as_str().unwrap_or_default();
                 let tool = job["activity"]["tool"].as_str();
                 let text = job["activity"]["text"].as_str().unwrap_or_default();
-                match tool {
-                    Some(tool) => format!("{status}: {tool} {text}"),
-                    None if text.is_empty() => status.to_owned(),
-                    None => format!("{status}: {text}"),
+                let question = job["blocked"]["questions"][0]["question"].as_str();
+                match (question, tool) {
+                    (Some(question), _) => format!("{status}: {question}"),
+                    (None, Some(tool)) => format!("{status}: {tool} {text}"),
+                    (None, None) if text.is_empty() => status.to_owned(),
+                    (None, None) => format!("{status}: {text}"),
                 }
             }
             jobs => {
@@ -85,7 +87,7 @@ impl WaitState {
                 format!("{ended} of {} ended", plural(jobs.len(), "job"))
             }
         };
-        clip(&one_line(&text, MAX_MESSAGE_CHARS), MAX_MESSAGE_CHARS)
+        harmless(&one_line(&text, MAX_MESSAGE_CHARS))
     }
 
     /// Returns the result of the tool.
