@@ -230,3 +230,23 @@ fn a_form_shows_no_hostile_text() {
     assert_eq!(answers.values().collect::<Vec<_>>(), [label]);
     client.finish();
 }
+
+#[test]
+fn a_whole_request_is_shortened_for_its_reader() {
+    let input = json!({ "file_path": "/etc/x", "content": "word ".repeat(100_000) });
+    let request = json!({ "subtype": "can_use_tool", "tool_name": "Write", "input": input,
+        "tool_use_id": "t1" });
+    let asked = json!({ "type": "control_request", "request_id": "p1", "request": request });
+    let sandbox = asking(&format!("json {asked}"));
+    let mut client = McpClient::legacy(&sandbox, &json!({}));
+    client.call("start_coding_job", arguments());
+    for (arguments, max) in
+        [(json!({"jobId": "j"}), 8_000), (json!({"jobId": "j", "full": true}), 60_000)]
+    {
+        let status = client.call("job_status", arguments);
+        let text = status["content"][0]["text"].as_str().unwrap();
+        assert!(text.chars().count() <= max, "{}", text.len());
+        assert!(text.contains("word word"), "{text}");
+    }
+    client.finish();
+}

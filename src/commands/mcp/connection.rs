@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::tools::MAX_FULL_CHARS;
 use super::wire::{self, ClientFeatures, INVALID_PARAMS, Params, ToolResult, WireError};
 use super::{CallInMemory, MemoryAnswer};
 use crate::commands::watch::Notice;
 use crate::error::Error;
 use crate::job::JobId;
 use crate::store::Store;
+use crate::text::clip;
 
 /// Separates the ids of the jobs in the id of a task. It occurs in no job's id.
 const SEPARATOR: &str = ",";
@@ -116,6 +118,32 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Shortens the texts of an answer that is too long for any client, because the verb shows all.
+fn shorten(json: String) -> String {
+    let is_short = |json: &str| json.chars().count() <= MAX_FULL_CHARS;
+    let mut max_chars = MAX_FULL_CHARS / 2;
+    let mut shortened = json;
+    while !is_short(&shortened) && max_chars > 0 {
+        let Ok(mut answer) = serde_json::from_str(&shortened) else { break };
+        clip_texts(&mut answer, max_chars);
+        answer["truncated"] = Value::Bool(true);
+        shortened = answer.to_string();
+        max_chars /= 2;
+    }
+    shortened
+}
+
+fn clip_texts(value: &mut Value, max_chars: usize) {
+    match value {
+        Value::String(text) => *text = clip(text, max_chars),
+        Value::Array(values) => values.iter_mut().for_each(|value| clip_texts(value, max_chars)),
+        Value::Object(fields) => {
+            fields.values_mut().for_each(|value| clip_texts(value, max_chars));
+        }
+        _ => {}
+    }
+}
+
 /// The connection to the client.
 pub(super) struct McpConnection {
     jobs_dir: PathBuf,
@@ -156,6 +184,7 @@ impl McpConnection {
     pub(super) fn tool_reply(&self, request: &ClientRequest, answer: MemoryAnswer) -> ServerReply {
         let MemoryAnswer { json, is_error, .. } = answer;
         let json = if json.starts_with('[') { format!("{{\"jobs\":{json}}}") } else { json };
+        let json = shorten(json);
         ServerReply::Tool(ToolResult::new(json, is_error, request.features.is_modern))
     }
 

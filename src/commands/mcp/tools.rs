@@ -8,7 +8,7 @@ use crate::text::clip;
 /// Maximum number of characters of an answer: what a client shows to its model unshortened.
 pub(super) const MAX_CHARS: usize = 7_500;
 /// The same if the whole answer is requested.
-const MAX_FULL_CHARS: usize = 60_000;
+pub(super) const MAX_FULL_CHARS: usize = 60_000;
 
 /// A tool.
 pub(super) struct ToolDefinition {
