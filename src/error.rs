@@ -291,8 +291,8 @@ errors! {
     /// The `openclaw` command was not found.
     NoOpenClaw(why: String) => code "no_openclaw",
         message("could not find the openclaw command: {why}"),
-        hint("command -v openclaw  # set CLAUDE_SKILL_OPENCLAW to the path that it prints where it \
-            works");
+        hint("claudejob setup openclaw --dry-run  # says what is missing; or set \
+            CLAUDE_SKILL_OPENCLAW to the path of the command");
     /// The job has no such open request.
     NothingAsked(id: String, why: String) => code "nothing_asked",
         message("cannot answer job {id}: {why}"),

@@ -141,6 +141,8 @@ fn shows_and_redelivers_undelivered_notifications() {
         again["failed"][0]["undeliveredNotifications"][0]["tries"], 5,
         "redeliver tries again"
     );
+    let hint = again["failed"][0]["hint"].as_str().unwrap();
+    assert!(hint.starts_with("claudejob redeliver a  # "), "{hint}");
     fs::write(sandbox.path("works"), "").unwrap();
     for filter in [["-l", "x=y"], ["--status", "failed"]] {
         let others = sandbox.run([&["redeliver"][..], &filter].concat());

@@ -18,7 +18,7 @@ use crate::job::{JobId, Notification, Record};
 use crate::launch::spawn_notifier;
 use crate::notifier;
 use crate::output::{Answer, RED, push_marked};
-use crate::store::{LOCK_BOUND, Store};
+use crate::store::{LOCK_BOUND, Store, addressed};
 use crate::text::plural;
 
 /// Arguments of `redeliver`.
@@ -76,14 +76,29 @@ pub(crate) struct RedeliverAnswer {
 }
 
 impl UndeliveredJob {
-    fn new(job_id: JobId, notifications: Vec<Notification>, error: Option<&Error>) -> Self {
+    fn new(
+        store: &Store,
+        job_id: JobId,
+        mut notifications: Vec<Notification>,
+        error: Option<&Error>,
+    ) -> Self {
+        let again = addressed(store.root(), format!("claudejob redeliver {job_id}"));
+        for notification in &mut notifications {
+            notification.hint = Some(again.clone());
+        }
+        let hint = match error {
+            Some(error) => error.hint(),
+            None => Some(format!(
+                "{again}  # when the cause is removed; claudejob rm {job_id} drops it with the job"
+            )),
+        };
         Self {
             job_id,
             undelivered_notifications: notifications.clone(),
             undelivered: notifications,
             error: error.map(Error::to_string),
             code: error.map(Error::code),
-            hint: error.and_then(Error::hint),
+            hint,
         }
     }
 }
@@ -141,14 +156,16 @@ fn redeliver(store: &Store, mut ids: Vec<JobId>, is_named: bool) -> Result<Redel
             Ok(undelivered) => {
                 answer.delivered += before.len().saturating_sub(undelivered.len());
                 if !undelivered.is_empty() {
-                    answer.failed.push(UndeliveredJob::new(job_id, undelivered, None));
+                    answer.failed.push(UndeliveredJob::new(store, job_id, undelivered, None));
                 }
             }
             Err(error) if is_named => return Err(error),
             // The job has no notifications, or it was removed in the meantime.
             Err(_) if before.is_empty() && !store.job(&job_id).has_notifications() => {}
             Err(_) if !store.job(&job_id).path().exists() => {}
-            Err(error) => answer.failed.push(UndeliveredJob::new(job_id, before, Some(&error))),
+            Err(error) => {
+                answer.failed.push(UndeliveredJob::new(store, job_id, before, Some(&error)));
+            }
         }
     }
     Ok(answer)
