@@ -148,7 +148,7 @@ fn short_help_leaves_out_rare_options() {
     let long = sandbox.run(["help", "start"]).stdout;
     assert_eq!(long, sandbox.run(["start", "--help"]).stdout);
     let options = |help: &str| help.matches("\n      --").count() + help.matches("\n  -").count();
-    assert_eq!(options(&short), 19, "{short}");
+    assert_eq!(options(&short), 20, "{short}");
     assert!(options(&long) > 50 && long.contains("--stagger"), "{long}");
     assert_eq!(sandbox.run(["help", "nothing"])["error"], "unknown command 'nothing'");
 }
