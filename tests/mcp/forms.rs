@@ -39,7 +39,7 @@ fn await_form(client: &mut McpClient) -> (u64, Value) {
 fn an_accepted_form_answers_and_the_wait_goes_on() {
     for (request, content, expected) in [
         (QUESTION, json!({"answer1": "Postgres"}), "Postgres"),
-        (QUESTION, json!({"other1": "a file = it"}), "a file = it"),
+        (QUESTION, json!({"answer1other": "a file = it"}), "a file = it"),
         (PERMISSION, json!({"decision": "allow"}), "allow"),
         (PERMISSION, json!({"decision": "deny", "reason": "not there"}), "not there"),
     ] {
@@ -88,9 +88,12 @@ fn several_questions_are_one_form() {
     assert_eq!(form["params"]["message"], "Job j asks 2 questions");
     assert_eq!(properties["answer1"]["items"]["enum"], json!(["Linux", "BSD"]));
     assert_eq!(properties["answer1"]["description"], "Which systems?");
-    assert_eq!(properties["other2"]["description"], "Why?");
+    assert_eq!(properties["answer2other"]["description"], "Why?");
+    let names: Vec<&String> = properties.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["answer1", "answer1other", "answer2other"]);
     assert!(properties.get("answer2").is_none(), "{form}");
-    let content = json!({ "answer1": ["Linux", "BSD"], "other1": "Plan 9", "other2": "-" });
+    let content =
+        json!({ "answer1": ["Linux", "BSD"], "answer1other": "Plan 9", "answer2other": "-" });
     let result = json!({ "action": "accept", "content": content });
     client.send(&json!({ "jsonrpc": "2.0", "id": form["id"], "result": result }));
     let answer = client.answer(call);

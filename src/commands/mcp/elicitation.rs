@@ -14,6 +14,8 @@ use crate::text::{harmless, one_line};
 const MAX_MESSAGE_CHARS: usize = 1_500;
 /// Maximum length of the label of an option in a form.
 const MAX_LABEL_CHARS: usize = 200;
+/// Title of the field for free text.
+const OTHER: &str = "Another answer";
 /// Message of a denial without a reason.
 const DEFAULT_DENIAL: &str = "The user does not want this. Find another way, or stop.";
 
@@ -193,12 +195,19 @@ fn add_question(
         choice["description"] = json!(&about);
         properties.insert(format!("answer{number}"), choice);
     }
-    let mut other = json!({ "type": "string", "title": "Another answer" });
+    let other =
+        if is_one_of_several { format!("{title}: another answer") } else { OTHER.to_owned() };
+    let mut other = json!({ "type": "string", "title": other });
     if labels.is_empty() {
         other["title"] = json!(title);
         other["description"] = json!(about);
     }
-    properties.insert(format!("other{number}"), other);
+    properties.insert(other_field(number), other);
+}
+
+/// Returns the name of the field for free text. Clients show the fields in the order of their names.
+fn other_field(number: usize) -> String {
+    format!("answer{number}other")
 }
 
 /// Returns the answer to a question in a filled form.
@@ -214,7 +223,7 @@ fn question_answer(content: &Value, index: usize, question: &Question) -> Option
         }
         _ => {}
     }
-    answers.extend(content[format!("other{number}")].as_str());
+    answers.extend(content[other_field(number)].as_str());
     answers.retain(|answer| !answer.trim().is_empty());
     if answers.is_empty() { None } else { Some(answers.join(", ")) }
 }
