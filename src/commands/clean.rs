@@ -412,13 +412,13 @@ impl Others {
         if dry_run {
             let record =
                 check_removable(dir, dir.is_held().as_ref().map(|held| !held), drops_failed)?;
-            self.worktrees.remove(&record, dry_run)?;
+            self.worktrees.remove(dir, &record, dry_run)?;
             return Ok(None);
         }
         // Held until the job is removed: so it is not resumed in its worktree.
         let lock = dir.try_lock();
         let record = check_removable(dir, lock.as_ref().map(Option::is_some), drops_failed)?;
-        self.worktrees.remove(&record, dry_run)?;
+        self.worktrees.remove(dir, &record, dry_run)?;
         Queue::for_jobs_dir(dir.root()).remove_pause_of(dir.id());
         dir.discard().map_err(RemovalError::Failed)
     }

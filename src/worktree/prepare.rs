@@ -16,7 +16,7 @@ use super::users::worker_in;
 use crate::claude::own_executable;
 use crate::fault_point::fault_point;
 use crate::hidden_verbs;
-use crate::job::{PREPARATION_FAILED, Record, Spec, short_hash};
+use crate::job::{JobId, PREPARATION_FAILED, Spec, short_hash};
 use crate::process;
 use crate::store::{JobDir, Preparation, PreparationStep, STDERR, Store};
 use crate::text::one_line;
@@ -77,7 +77,7 @@ fn prepare(job_dir: PathBuf) -> Result<String, String> {
         enter_step(&job, &mut state, PreparationStep::Worktree)?;
         // Claude works in a complete worktree only, whatever the file says.
         let is_complete = state.has_worktree || record.session.began;
-        let mark = lock_reason(&job, &record);
+        let mark = lock_reason(&job, &record.job_id);
         let draft = WorktreeDraft { worktree, mark, is_complete };
         draft.make(|path| worker_in(&Store::at(job.root().to_owned()), path, &record))?;
         fault_point("prepare:made");
@@ -97,10 +97,11 @@ fn prepare(job_dir: PathBuf) -> Result<String, String> {
     Ok(spec.cwd.clone())
 }
 
-/// Returns a text that names this job among those of all jobs directories.
-fn lock_reason(job: &JobDir, record: &Record) -> String {
+/// Returns the reason for which git locks the job's worktree until it is complete. It names this job
+/// among those of all jobs directories.
+pub(crate) fn lock_reason(job: &JobDir, id: &JobId) -> String {
     let place = short_hash(&job.path().to_string_lossy());
-    format!("{MARK_START}{} ({place:08x})", record.job_id)
+    format!("{MARK_START}{id} ({place:08x})")
 }
 
 fn enter_step(job: &JobDir, state: &mut Preparation, step: PreparationStep) -> Result<(), String> {

@@ -39,23 +39,40 @@ pub(crate) struct Removal<'a> {
     tip: Option<String>,
     /// An earlier removal was cut off, and has deleted some files.
     was_cut_off: bool,
+    /// The preparation was cut off, and has left its lock.
+    has_own_lock: bool,
+    /// The reason for which the preparation of the job locks its worktree.
+    own_lock: &'a str,
     mark: String,
 }
 
 impl<'a> Removal<'a> {
     /// Checks that the worktree and its branch can be removed. `attempt` names the job and its last
-    /// attempt. Fails with the reason why they must stay.
-    pub(crate) fn check(worktree: &'a Worktree, attempt: &str) -> Result<Self, String> {
+    /// attempt, `own_lock` is the reason for which its preparation locks the worktree. Fails with
+    /// the reason why they must stay.
+    pub(crate) fn check(
+        worktree: &'a Worktree,
+        attempt: &str,
+        own_lock: &'a str,
+    ) -> Result<Self, String> {
         let repository = Path::new(&worktree.repository);
         if !repository.is_dir() {
             return Err(format!("its repository {} is gone", worktree.repository));
         }
         let tip = branch_tip(worktree)?;
         let mark = format!("{} {attempt}", tip.as_deref().unwrap_or_default());
-        let mut removal = Self { worktree, own_dir: None, tip, was_cut_off: false, mark };
+        let mut removal = Self {
+            worktree,
+            own_dir: None,
+            tip,
+            was_cut_off: false,
+            has_own_lock: false,
+            own_lock,
+            mark,
+        };
         if removal.is_listed()? {
             let own_dir = removal.find_own_dir()?;
-            check_state(&own_dir)?;
+            removal.has_own_lock = check_state(&own_dir, own_lock)?;
             if removal.tip.is_none() {
                 return Err(format!("its branch {} is gone", worktree.branch));
             }
@@ -95,7 +112,7 @@ impl<'a> Removal<'a> {
             Some(true) => Ok(true),
             // What git is about to do, such as a rebase, is the better reason.
             Some(false) => {
-                check_state(&self.find_own_dir()?)?;
+                check_state(&self.find_own_dir()?, self.own_lock)?;
                 Err(format!("it is not on its branch {}", self.worktree.branch))
             }
             None if !path.exists() || is_empty_directory(&self.worktree.path) => Ok(false),
@@ -182,6 +199,9 @@ impl<'a> Removal<'a> {
         fs::write(&mark, &self.mark)
             .map_err(|error| format!("could not write {}: {error}", mark.display()))?;
         fault_point("clean:marked");
+        if self.has_own_lock {
+            self.git(&["worktree", "unlock", path])?;
+        }
         // Without --force, git checks again that nothing is lost.
         let removed = if self.was_cut_off {
             self.git(&["worktree", "remove", "--force", path])?
@@ -248,9 +268,12 @@ fn check_own_refs(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Refuses a worktree that is locked, or in which git has begun something.
-fn check_state(own_dir: &Path) -> Result<(), String> {
+/// Refuses a worktree that is locked, or in which git has begun something. Returns whether its lock
+/// is that of its preparation, which has ended by now.
+fn check_state(own_dir: &Path, own_lock: &str) -> Result<bool, String> {
+    let mut has_own_lock = false;
     match fs::read_to_string(own_dir.join("locked")) {
+        Ok(why) if why.trim() == own_lock => has_own_lock = true,
         Ok(why) if why.trim().is_empty() => return Err("its worktree is locked".to_owned()),
         Ok(why) => return Err(format!("its worktree is locked: {}", why.trim())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -261,7 +284,7 @@ fn check_state(own_dir: &Path) -> Result<(), String> {
             return Err(format!("{what} is in progress in its worktree"));
         }
     }
-    Ok(())
+    Ok(has_own_lock)
 }
 
 /// Returns the changed and untracked files, each with its state in two letters.

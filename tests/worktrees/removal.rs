@@ -254,6 +254,21 @@ fn a_live_job_keeps_the_worktree() {
 }
 
 #[test]
+fn a_worktree_whose_preparation_failed_is_removed() {
+    let sandbox = sandbox();
+    let hook = sandbox.work().join(".git/hooks/post-checkout");
+    fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    fs::write(&hook, "#!/bin/sh\necho refused; exit 1\n").unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o700)).unwrap();
+    sandbox.run_job("a", &["--worktree"]).expect_end(1, "failed", Some("launch_failed"));
+    let dir = tree(&sandbox, "a");
+    fs::write(dir.join("new"), "").unwrap();
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "1 uncommitted change");
+    fs::remove_file(dir.join("new")).unwrap();
+    assert_removed(&sandbox, &sandbox.run(["rm", "a"]));
+}
+
+#[test]
 fn a_killed_removal_is_completed_by_the_next() {
     for point in ["clean:marked", "clean:worktree-removed", "clean:branch-removed"] {
         let mut sandbox = finished("a");

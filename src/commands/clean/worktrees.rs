@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::{MAX_NAMED, RemovalError};
 use crate::error::Error;
 use crate::job::{JobId, Record, Summary};
-use crate::store::Store;
-use crate::worktree::{Removal, resolved};
+use crate::store::{JobDir, Store};
+use crate::worktree::{Removal, lock_reason, resolved};
 
 /// A worktree that stays although its job was removed.
 #[derive(Debug, Serialize)]
@@ -58,7 +58,12 @@ impl WorktreeRemoval {
     /// Removes the worktree of a job that is about to be removed; with `dry_run` only checks that.
     /// Refuses a worktree with work that would be lost. A worktree that another ended job uses stays
     /// with that one.
-    pub(super) fn remove(&mut self, record: &Record, dry_run: bool) -> Result<(), RemovalError> {
+    pub(super) fn remove(
+        &mut self,
+        dir: &JobDir,
+        record: &Record,
+        dry_run: bool,
+    ) -> Result<(), RemovalError> {
         let Some(worktree) = &record.spec.worktree else { return Ok(()) };
         let id = &record.job_id;
         if self.keeps {
@@ -82,7 +87,7 @@ impl WorktreeRemoval {
             return Err(stays(id, "there was no time to check its worktree"));
         }
         let attempt = format!("{id} {}", record.attempt.number);
-        let removed = match Removal::check(worktree, &attempt) {
+        let removed = match Removal::check(worktree, &attempt, &lock_reason(dir, id)) {
             Ok(removal) if !dry_run => removal.carry_out(),
             checked => checked.map(|_| ()),
         };
