@@ -305,16 +305,25 @@ fn changes(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     Ok(files.map(<[u8]>::to_vec).collect())
 }
 
-/// Refuses files whose changes git was told to ignore.
+/// Refuses files that git does not look at: those whose changes it was told to ignore, and those in
+/// the directory of a submodule that is not checked out.
 fn check_hidden_files(path: &Path) -> Result<(), String> {
-    let output = ask(path, &["ls-files", "-v", "-z"])?;
+    let output = ask(path, &["ls-files", "-v", "--stage", "-z"])?;
     for entry in output.split(|byte| *byte == 0) {
-        let [tag, b' ', name @ ..] = entry else { continue };
+        // Such as "H 100644 HASH 0\tNAME".
+        let Some(tab) = memchr::memchr(b'\t', entry) else { continue };
+        let (tag, name) = (entry[0], &entry[tab + 1..]);
         let file = path.join(OsStr::from_bytes(name));
+        let name = String::from_utf8_lossy(name);
         // Lower case: assume-unchanged. S: skip-worktree; a sparse checkout has no such file.
-        if tag.is_ascii_lowercase() || *tag == b'S' && file.symlink_metadata().is_ok() {
-            let name = String::from_utf8_lossy(name);
+        if tag.is_ascii_lowercase() || tag == b'S' && file.symlink_metadata().is_ok() {
             return Err(format!("git ignores changes of {name} in its worktree"));
+        }
+        if entry[1..].starts_with(b" 160000 ")
+            && !file.join(".git").exists()
+            && fs::read_dir(&file).is_ok_and(|mut files| files.next().is_some())
+        {
+            return Err(format!("git ignores the files in {name}, an empty submodule"));
         }
     }
     Ok(())

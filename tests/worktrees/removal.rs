@@ -141,6 +141,15 @@ fn work_that_git_does_not_show_keeps_a_worktree() {
     git(&dir, &["reset", "--quiet", "--hard", "HEAD^"]);
     assert_stays(&sandbox, &rm(), "refs/worktree/kept");
     git(&dir, &["update-ref", "-d", "refs/worktree/kept"]);
+    // A file in the directory of a submodule that is not checked out.
+    let head = git(&work, &["rev-parse", "HEAD"]);
+    git(&dir, &["update-index", "--add", "--cacheinfo", &format!("160000,{head},module")]);
+    fs::create_dir(dir.join("module")).unwrap();
+    git(&dir, &["commit", "--quiet", "--message", "module"]);
+    git(&work, &["merge", "--quiet", "claudejob/a"]);
+    fs::write(dir.join("module/new"), "").unwrap();
+    assert_stays(&sandbox, &rm(), "git ignores the files in module");
+    fs::remove_file(dir.join("module/new")).unwrap();
     // A program that watches the files, and has seen nothing.
     let watcher = sandbox.path("watcher");
     fs::write(&watcher, "#!/bin/sh\nprintf 'token\\0'\n").unwrap();
