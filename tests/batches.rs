@@ -292,6 +292,21 @@ fn lines_have_worktrees_of_their_own() {
     assert_eq!((answer.code, &answer["code"]), (2, &json!("bad_batch")), "{answer:?}");
     assert!(answer.text("error").contains("\nline 2: ") && !sandbox.jobs().exists(), "{answer:?}");
 
+    let named = |id: &str, rest: &str| line(id, &format!(",\"worktree\":\"n\"{rest}"));
+    let shared = [named("a", ""), named("b", ",\"after\":\"a\""), named("c", "")].concat();
+    let answer = start(&sandbox, &shared, &[]);
+    assert!(answer.text("error").contains("\nline 3: line 2 has the same worktree"), "{answer:?}");
+    let twice = [line("n", ""), named("b", "")].concat();
+    assert_eq!(start(&sandbox, &twice, &["--worktree"])["code"], "bad_batch");
+    assert!(!sandbox.jobs().exists());
+    let chain = [
+        named("third", ",\"after\":\"second\""),
+        named("second", ",\"after\":\"first\""),
+        named("first", ""),
+    ];
+    started(&sandbox, &chain.concat(), &[]);
+    sandbox.wait("third").expect_end(0, "completed", None);
+
     fs::write(sandbox.work().join("new"), "").unwrap();
     let lines =
         [line("a", ""), line("b", ",\"worktree\":\"named\""), line("c", ",\"worktree\":false")];
@@ -303,7 +318,7 @@ fn lines_have_worktrees_of_their_own() {
         sandbox.wait(id).expect_end(0, "completed", None);
     }
     let branches = git(&["branch", "--format=%(refname:short)", "--list", "claudejob/*"]);
-    assert_eq!(branches, "claudejob/a\nclaudejob/named\nclaudejob/taken\n");
+    assert_eq!(branches, "claudejob/a\nclaudejob/n\nclaudejob/named\nclaudejob/taken\n");
     assert_eq!(spec(&sandbox, "c")["cwd"], sandbox.work().to_str().unwrap());
 }
 

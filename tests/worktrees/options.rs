@@ -218,8 +218,9 @@ fn jobs_follow_each_other_in_a_named_worktree() {
     let refused = sandbox.run(["start", "b", "-p", "x", "--worktree=x"]);
     assert_refused(&refused, "worktree_in_use");
     sandbox.start("b", &["--worktree=x", "--after", "a"]);
+    sandbox.start("third", &["--worktree=x", "--after", "b"]);
     fs::write(sandbox.path("go"), "").unwrap();
-    sandbox.wait("b").expect_end(0, "completed", None);
+    sandbox.wait("third").expect_end(0, "completed", None);
     assert_complete(&tree(&sandbox, "x"), "claudejob/x");
 
     // The second of two jobs whose worktree was not there at their start.

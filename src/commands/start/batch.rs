@@ -32,7 +32,7 @@ use crate::text::{plural, shell_word};
 
 pub(crate) use answer::BatchAnswer;
 use lines::{BatchLine, JOB_ID, Pairs};
-use order::{Node, order};
+use order::{Node, order, worktree_conflicts};
 use parser::LineParser;
 pub(super) use schema::LineSchema;
 
@@ -118,7 +118,8 @@ struct PlannedLine {
 }
 
 enum PlannedJob {
-    New(Box<CheckedRequest>),
+    /// With the path of its worktree, if that is known.
+    New(Box<CheckedRequest>, Option<String>),
     Existing(JobId),
 }
 
@@ -200,8 +201,10 @@ impl Batch<'_> {
         let mut nodes = Vec::new();
         for line in &plan {
             nodes.push(match &line.job {
-                PlannedJob::New(request) => Node::new(request.id.clone(), &request.spec),
-                PlannedJob::Existing(_) => Node { id: None, after: Vec::new() },
+                PlannedJob::New(request, worktree) => {
+                    Node::new(request.id.clone(), &request.spec, worktree.clone())
+                }
+                PlannedJob::Existing(_) => Node::default(),
             });
         }
         let ordered = if has_all { order(self.store, &nodes) } else { Ok(Vec::new()) };
@@ -211,6 +214,13 @@ impl Batch<'_> {
             }
             Vec::new()
         });
+        for (at, earlier) in worktree_conflicts(&nodes, &order) {
+            let message = format!(
+                "line {} has the same worktree: wait for it with 'after', or use another name",
+                plan[earlier].number
+            );
+            errors.0.push((plan[at].number, message));
+        }
         errors.check(self.from)?;
         Ok((plan, order))
     }
@@ -253,23 +263,27 @@ impl Batch<'_> {
             None => {}
         }
         match self.check(request, passed) {
-            Ok(checked) => Ok(PlannedJob::New(Box::new(checked))),
+            Ok((checked, worktree)) => Ok(PlannedJob::New(Box::new(checked), worktree)),
             Err(error) if concerns_all_lines(&error, &pairs) => Err(LineError::Call(error)),
             Err(error) => Err(LineError::Line(parser.message(&error))),
         }
     }
 
+    /// Returns the checked request with the path of its worktree.
     fn check(
         &self,
         request: StartRequest,
         passed: &mut PassedChecks,
-    ) -> Result<CheckedRequest, Error> {
+    ) -> Result<(CheckedRequest, Option<String>), Error> {
         let checked = check(self.store, request, &self.call.env, passed)?;
-        // The name of a worktree may depend on the job's id.
-        if let (Some(id), Some(worktree)) = (&checked.id, &checked.worktree) {
-            worktree.place(self.store, id, &mut checked.spec.clone())?;
-        }
-        Ok(checked)
+        let Some(worktree) = &checked.worktree else { return Ok((checked, None)) };
+        let mut spec = checked.spec.clone();
+        let name = spec.worktree.as_ref().and_then(|worktree| worktree.request.name.as_ref());
+        let named = name.and_then(|name| JobId::parse(name).ok());
+        // The name of a worktree may depend on the job's id, which may not be known yet.
+        let Some(id) = checked.id.clone().or(named) else { return Ok((checked, None)) };
+        worktree.place(self.store, &id, &mut spec)?;
+        Ok((checked, spec.worktree.map(|worktree| worktree.path)))
     }
 
     /// Starts the jobs, up to the first that cannot be started.
@@ -297,7 +311,7 @@ impl Batch<'_> {
     fn start(&self, job: &PlannedJob, earlier: &mut EarlierJobs) -> Result<StartAnswer, Error> {
         let request = match job {
             PlannedJob::Existing(id) => return existing_answer(self.store, id, true),
-            PlannedJob::New(request) => request,
+            PlannedJob::New(request, _) => request,
         };
         create(self.store, request, &self.call.env, Some(earlier))
     }

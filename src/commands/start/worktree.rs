@@ -1,5 +1,7 @@
 //! The worktree of a new job.
 
+use std::cell::LazyCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -88,8 +90,8 @@ impl NewWorktree {
 
     /// Decides the place of the worktree for the job with this id.
     pub(super) fn place(&self, store: &Store, id: &JobId, spec: &mut Spec) -> Result<(), Error> {
-        // A job that waits for another one may follow it in the same worktree.
-        let waits_for: Vec<JobId> = spec.dependencies().cloned().collect();
+        // Only asked for a named worktree.
+        let waits_for = LazyCell::new(|| all_dependencies(store, spec));
         let in_use = |path: &str| {
             user_of(store, path, |record: &Record| !waits_for.contains(&record.job_id))
         };
@@ -104,4 +106,20 @@ impl NewWorktree {
         spec.cwd = cwd;
         Ok(())
     }
+}
+
+/// Returns the live jobs for which a job waits, also by others: it may follow them in the same
+/// worktree.
+fn all_dependencies(store: &Store, spec: &Spec) -> BTreeSet<JobId> {
+    let mut all = BTreeSet::new();
+    let mut open: Vec<JobId> = spec.dependencies().cloned().collect();
+    while let Some(id) = open.pop() {
+        if let Ok(record) = store.job(&id).load()
+            && record.status.is_live()
+            && all.insert(id)
+        {
+            open.extend(record.spec.dependencies().cloned());
+        }
+    }
+    all
 }

@@ -8,15 +8,56 @@ use crate::job::{JobId, Spec};
 use crate::store::Store;
 
 /// A job of the file and the jobs that it waits for.
+#[derive(Default)]
 pub(super) struct Node {
     pub id: Option<JobId>,
     pub after: Vec<JobId>,
+    /// The path of its worktree, if that is known.
+    pub worktree: Option<String>,
 }
 
 impl Node {
-    pub(super) fn new(id: Option<JobId>, spec: &Spec) -> Self {
-        Self { id, after: spec.dependencies().cloned().collect() }
+    pub(super) fn new(id: Option<JobId>, spec: &Spec, worktree: Option<String>) -> Self {
+        Self { id, after: spec.dependencies().cloned().collect(), worktree }
     }
+}
+
+/// Returns the nodes that would work in the worktree of an earlier one without waiting for that, each
+/// with the earlier one. `order`: that of their creation.
+pub(super) fn worktree_conflicts(nodes: &[Node], order: &[usize]) -> Vec<(usize, usize)> {
+    let mut by_id = BTreeMap::new();
+    for (at, node) in nodes.iter().enumerate() {
+        if let Some(id) = &node.id {
+            by_id.insert(id, at);
+        }
+    }
+    let mut conflicts = Vec::new();
+    let mut users: BTreeMap<&str, usize> = BTreeMap::new();
+    for at in order {
+        if let Some(path) = &nodes[*at].worktree
+            && let Some(earlier) = users.insert(path, *at)
+            && !waits_for(nodes, &by_id, *at, earlier)
+        {
+            conflicts.push((*at, earlier));
+        }
+    }
+    conflicts
+}
+
+/// Returns whether a node waits for another one, perhaps by further ones.
+fn waits_for(nodes: &[Node], by_id: &BTreeMap<&JobId, usize>, at: usize, other: usize) -> bool {
+    let mut seen = BTreeSet::from([at]);
+    let mut open = vec![at];
+    while let Some(at) = open.pop() {
+        for id in &nodes[at].after {
+            match by_id.get(id) {
+                Some(next) if *next == other => return true,
+                Some(next) if seen.insert(*next) => open.push(*next),
+                _ => {}
+            }
+        }
+    }
+    false
 }
 
 /// Returns the order of the nodes, or the nodes with errors.
@@ -154,7 +195,7 @@ mod tests {
             let (id, after) = word.split_once('>').unwrap_or((word, ""));
             let after = after.split(',').filter(|id| !id.is_empty());
             let after = after.map(|id| JobId::parse(id).unwrap()).collect();
-            nodes.push(Node { id: JobId::parse(id).ok(), after });
+            nodes.push(Node { id: JobId::parse(id).ok(), after, worktree: None });
         }
         nodes
     }
