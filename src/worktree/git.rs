@@ -34,6 +34,10 @@ pub(crate) const REPOSITORY_VARIABLES: [&str; 12] = [
     "GIT_WORK_TREE",
 ];
 
+/// Variables that change the meaning of the paths that git gets.
+const PATH_VARIABLES: [&str; 4] =
+    ["GIT_GLOB_PATHSPECS", "GIT_ICASE_PATHSPECS", "GIT_LITERAL_PATHSPECS", "GIT_NOGLOB_PATHSPECS"];
+
 /// What git has answered.
 #[derive(Debug)]
 pub(crate) struct GitOutput {
@@ -83,7 +87,7 @@ impl GitOutput {
 pub(crate) fn git(dir: &Path) -> Command {
     let mut command = Command::new("git");
     command.arg("-C").arg(dir);
-    for name in REPOSITORY_VARIABLES {
+    for name in REPOSITORY_VARIABLES.iter().chain(&PATH_VARIABLES) {
         command.env_remove(name);
     }
     // The messages in English, by which a lock of another git is recognized.

@@ -6,13 +6,17 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
 
-use super::git::query;
+use super::git::query_within;
 use crate::fault_point::fault_point;
 use crate::job::Worktree;
 
 /// Name of the file, in the main working tree, with patterns as in `.gitignore`.
 const INCLUDE_FILE: &str = ".worktreeinclude";
+
+/// Time limit for the list of the untracked files. The job's own limits are usually shorter.
+const LIST_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Copies the untracked files of the main working tree that match a pattern. Files that exist in the
 /// worktree are kept.
@@ -26,7 +30,7 @@ pub(super) fn copy_included(worktree: &Worktree) -> Result<(), String> {
     let exclude = format!("--exclude-from={}", list.display());
     // Without the directory of other worktrees: they are repositories of their own.
     let args = ["ls-files", "-z", "--others", "--ignored", &exclude];
-    let answer = query(main, &args).map_err(|error| error.to_string())?;
+    let answer = query_within(main, &args, LIST_TIMEOUT).map_err(|error| error.to_string())?;
     if !answer.is_success {
         return Err(format!("could not find the files of {INCLUDE_FILE}: {}", answer.message));
     }

@@ -26,7 +26,9 @@ fn file(path: &str, added: u64, deleted: u64) -> serde_json::Value {
 
 #[test]
 fn shows_commits_changes_and_new_files() {
-    let sandbox = sandbox();
+    let mut sandbox = sandbox();
+    // Some editors set it for what they run.
+    sandbox.set("GIT_LITERAL_PATHSPECS", "1");
     sandbox.run_job("a", &["--worktree"]).expect_end(0, "completed", None);
     let dir = tree(&sandbox, "a");
     let base = git(&dir, &["rev-parse", "HEAD"]);
