@@ -121,6 +121,7 @@ fn an_error_in_a_line_starts_nothing() {
         ("{\"prompt\":\"x\",\"timeout\":\"soon\"}", "invalid value 'soon' for 'timeout'"),
         ("{\"prompt\":\"x\",\"timeout\":600}", "line 3: 'timeout' takes a text"),
         ("{\"prompt\":\"x\",\"maxTurns\":0}", "'maxTurns'"),
+        ("{\"maxTurns\":1e400}", "line 3: invalid value of 'maxTurns': number out of range"),
         ("{\"prompt\":\"x\",\"priority\":5000}", "'priority'"),
         ("{\"prompt\":\"x\",\"idleTimeout\":\"5m\"}", "keepAlive"),
         ("{\"prompt\":\"x\",\"fork\":true}", "line 3: fork needs resume or resumeJob"),

@@ -143,7 +143,12 @@ impl LineKey {
     /// Returns the texts that the option's parser gets for a value: none for an option without a
     /// value. `None` if the value is null: the line does not set the option.
     pub(super) fn values(&self, raw: &RawValue) -> Result<Option<OptionValues>, String> {
-        let value: Value = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
+        let value: Value = serde_json::from_str(raw.get()).map_err(|error| {
+            // Without its place, which is not that in the file.
+            let text = error.to_string();
+            let what = text.split(" at line ").next().unwrap_or_default();
+            format!("invalid value of '{}': {what}", self.name)
+        })?;
         let values = match (self.kind, &value) {
             (_, Value::Null) => return Ok(None),
             (ValueKind::Flag | ValueKind::FlagOrText, Value::Bool(is_set)) => {
