@@ -24,6 +24,7 @@ mod markdown;
 pub(crate) mod mcp;
 mod naming;
 mod observe;
+mod parallel;
 pub(crate) mod pause;
 mod recipient;
 pub(crate) mod recover;

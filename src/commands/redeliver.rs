@@ -1,9 +1,6 @@
 //! `redeliver`: sends failed notifications again.
 
 use std::env;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -11,6 +8,7 @@ use serde::Serialize;
 
 use super::Call;
 use super::observe::load_without_notifying;
+use super::parallel::for_each_job;
 use super::selecting::Among;
 use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
@@ -150,7 +148,8 @@ struct Attempt {
 fn redeliver(store: &Store, mut ids: Vec<JobId>, is_named: bool) -> Result<RedeliverAnswer, Error> {
     ids.sort_unstable();
     let mut answer = RedeliverAnswer::default();
-    let attempts = attempts(store, &ids);
+    let until = Instant::now() + YIELD_TIMEOUT;
+    let attempts = for_each_job(&ids, MAX_PARALLEL, |id| attempt(store, id, until));
     for (job_id, Attempt { before, result }) in ids.into_iter().zip(attempts) {
         match result {
             Ok(undelivered) => {
@@ -169,34 +168,6 @@ fn redeliver(store: &Store, mut ids: Vec<JobId>, is_named: bool) -> Result<Redel
         }
     }
     Ok(answer)
-}
-
-/// Sends the notifications of several jobs at the same time. Returns the results in the order of the
-/// jobs.
-fn attempts(store: &Store, ids: &[JobId]) -> Vec<Attempt> {
-    let until = Instant::now() + YIELD_TIMEOUT;
-    let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Attempt)>> = Mutex::default();
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(id) = ids.get(index) else { return };
-            let attempt = attempt(store, id, until);
-            if let Ok(mut done) = done.lock() {
-                done.push((index, attempt));
-            }
-        }
-    };
-    thread::scope(|scope| {
-        // The calling thread works, too, and alone if there can be no others.
-        for _ in 1..MAX_PARALLEL.min(ids.len()) {
-            let _ = thread::Builder::new().spawn_scoped(scope, work);
-        }
-        work();
-    });
-    let mut done = done.into_inner().unwrap_or_default();
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, attempt)| attempt).collect()
 }
 
 /// Sends the notifications of a job. Waits for a notifier that yields until `until`.

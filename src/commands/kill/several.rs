@@ -1,11 +1,9 @@
 //! Kills several jobs at the same time, in the time of one.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{KILL_TIMEOUT, KillAnswer, STILL_ENDING, kill_until, open_worker, request_kill};
+use crate::commands::parallel::for_each_job;
 use crate::error::Error;
 use crate::job::JobId;
 use crate::process::{JobMarker, Orphans};
@@ -37,28 +35,7 @@ pub(super) fn kill_several(store: &Store, ids: &[JobId]) -> Vec<Result<KillAnswe
             let _ = request_kill(&worker);
         }
     }
-    let next = AtomicUsize::new(0);
-    let answers: Mutex<Vec<(usize, Result<KillAnswer, Error>)>> = Mutex::default();
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(id) = ids.get(index) else { return };
-            let answer = kill_in_time(store, id, until);
-            if let Ok(mut answers) = answers.lock() {
-                answers.push((index, answer));
-            }
-        }
-    };
-    thread::scope(|scope| {
-        // The calling thread works, too, and alone if there can be no others.
-        for _ in 1..MAX_THREADS.min(ids.len()) {
-            let _ = thread::Builder::new().spawn_scoped(scope, work);
-        }
-        work();
-    });
-    let mut answers = answers.into_inner().unwrap_or_default();
-    answers.sort_unstable_by_key(|(index, _)| *index);
-    answers.into_iter().map(|(_, answer)| answer).collect()
+    for_each_job(ids, MAX_THREADS, |id| kill_in_time(store, id, until))
 }
 
 /// Kills a job. It is an error if the time is over before the job has ended.
