@@ -391,7 +391,7 @@ impl Others {
         for job in jobs {
             // What a job needs whose record cannot be read is unknown.
             let Some(other) = summaries.get_or_load(store, &job) else { continue };
-            others.worktrees.add_user(store, &other);
+            others.worktrees.add_user(&other);
             // A job that was interrupted before its admission may be recovered.
             if !other.was_admitted && (other.status.is_live() || other.end_state().is_cut_off()) {
                 for awaited in [other.spec.after, other.spec.after_any].concat() {
@@ -469,7 +469,8 @@ impl From<LoadError> for RemovalError {
     }
 }
 
-/// Checks that the job can be removed in its current state, and returns its record. `is_free` says whether its lock is free.
+/// Checks that the job can be removed in its current state, and returns its record. `is_free` says
+/// whether its lock is free.
 fn check_removable(
     dir: &JobDir,
     is_free: Result<bool, &StoreError>,

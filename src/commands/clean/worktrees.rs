@@ -1,7 +1,7 @@
 //! The worktrees of the jobs to remove.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -34,25 +34,31 @@ pub(super) struct WorktreeRemoval {
     pub until: Option<Instant>,
     /// The jobs that have a worktree, by its path.
     users: BTreeMap<String, BTreeSet<JobId>>,
-    /// The live jobs with their directories.
-    live: Vec<(JobId, String)>,
+    live: Vec<JobId>,
+    /// The directories in which the live jobs work, once a worktree is to be removed.
+    live_dirs: Option<Vec<(JobId, PathBuf)>>,
     /// The worktrees that stay without their jobs.
     pub kept: Vec<KeptWorktree>,
 }
 
 impl WorktreeRemoval {
     /// Adds a job, which may need a worktree.
-    pub(super) fn add_user(&mut self, store: &Store, job: &Summary) {
+    pub(super) fn add_user(&mut self, job: &Summary) {
         if let Some(worktree) = &job.spec.worktree {
             let users = self.users.entry(worktree.path.clone()).or_default();
             users.insert(job.job_id.clone());
         }
-        // Also a job that has no worktree of its own can work in one.
-        if job.status.is_live()
-            && let Ok(record) = store.job(&job.job_id).load()
-        {
-            self.live.push((record.job_id, record.spec.cwd));
+        if job.status.is_live() {
+            self.live.push(job.job_id.clone());
         }
+    }
+
+    /// Returns a live job, other than that of `dir`, that works in this worktree. Also a job that has
+    /// no worktree of its own can do so.
+    fn live_job_in(&mut self, worktree: &str, dir: &JobDir) -> Option<&JobId> {
+        let dirs = self.live_dirs.get_or_insert_with(|| live_dirs(dir.root(), &self.live));
+        let is_in = |(id, cwd): &&(JobId, PathBuf)| id != dir.id() && cwd.starts_with(worktree);
+        dirs.iter().find(is_in).map(|(id, _)| id)
     }
 
     /// Removes the worktree of a job that is about to be removed; with `dry_run` only checks that.
@@ -73,10 +79,8 @@ impl WorktreeRemoval {
             }
             return Ok(());
         }
-        for (live, cwd) in &self.live {
-            if live != id && resolved(Path::new(cwd)).starts_with(&worktree.path) {
-                return Err(stays(id, &format!("job {live} works in its worktree")));
-            }
+        if let Some(live) = self.live_job_in(&worktree.path, dir) {
+            return Err(stays(id, &format!("job {live} works in its worktree")));
         }
         let users = self.users.entry(worktree.path.clone()).or_default();
         users.remove(id);
@@ -98,6 +102,18 @@ impl WorktreeRemoval {
         }
         Ok(())
     }
+}
+
+/// Returns the directories in which these jobs work.
+fn live_dirs(jobs_dir: &Path, live: &[JobId]) -> Vec<(JobId, PathBuf)> {
+    let store = Store::at(jobs_dir.to_owned());
+    let mut dirs = Vec::new();
+    for id in live {
+        if let Ok(record) = store.job(id).load() {
+            dirs.push((record.job_id, resolved(Path::new(&record.spec.cwd))));
+        }
+    }
+    dirs
 }
 
 fn stays(id: &JobId, why: &str) -> RemovalError {
