@@ -146,7 +146,7 @@ impl WorktreeDraft<'_> {
         if !is_draft && let Some(lock) = &entry.lock {
             return Err(format!("the worktree {path} is gone, but locked: {lock}"));
         }
-        // What is left of it makes the next step fail.
+        // `git worktree add` fails as long as git has an entry for the path.
         change(repository, &["remove", "--force", "--force", path])?;
         Ok(())
     }

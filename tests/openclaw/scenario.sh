@@ -78,7 +78,7 @@ has_read() {
     $SCENARIO/model.log
 }
 
-# Looks at how an agent is told of a job: `expect_told ID ANSWER SECONDS`
+# Checks that an agent is woken for a job and reads its answer: `expect_told ID ANSWER SECONDS`
 expect_told() {
   local began
   began=$(now)

@@ -240,7 +240,7 @@ impl McpConnection {
     }
 }
 
-/// A request whose client is told of the progress.
+/// A request whose client gets notifications of the progress.
 struct WaitingRequest {
     token: Option<Value>,
     began: Instant,

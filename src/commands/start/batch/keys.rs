@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, Command};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::lines::Pairs;
+use super::lines::{Pairs, without_place};
 
 /// Arguments of `start` that belong to the call, not to one job.
 const OF_THE_CALL: [&str; 6] = ["id", "if_absent", "wait", "from", "from_schema", "set_label"];
@@ -144,10 +144,7 @@ impl LineKey {
     /// value. `None` if the value is null: the line does not set the option.
     pub(super) fn values(&self, raw: &RawValue) -> Result<Option<OptionValues>, String> {
         let value: Value = serde_json::from_str(raw.get()).map_err(|error| {
-            // Without its place, which is not that in the file.
-            let text = error.to_string();
-            let what = text.split(" at line ").next().unwrap_or_default();
-            format!("invalid value of '{}': {what}", self.name)
+            format!("invalid value of '{}': {}", self.name, without_place(&error))
         })?;
         let values = match (self.kind, &value) {
             (_, Value::Null) => return Ok(None),

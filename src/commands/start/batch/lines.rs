@@ -62,8 +62,7 @@ impl BatchLine<'_> {
     /// Parses the object of the line.
     pub(super) fn parse(&self) -> Result<Pairs, String> {
         serde_json::from_str(self.text).map_err(|error| {
-            let text = error.to_string();
-            let what = text.split(" at line ").next().unwrap_or_default();
+            let what = without_place(&error);
             match error.column() {
                 0 => format!("not a JSON object: {what}"),
                 column if error.is_data() => format!("{what} (column {column})"),
@@ -71,6 +70,12 @@ impl BatchLine<'_> {
             }
         })
     }
+}
+
+/// Returns the text of the error without line and column, which are not those in the file.
+pub(super) fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 /// Reads the file with the lines, or stdin for `-`.
