@@ -189,6 +189,11 @@ fn an_interrupt_ends_the_turn_and_a_one_shot_job() {
 fn an_interrupt_without_effect_says_why() {
     let sandbox = Sandbox::new("read\ninit\nsay hi\nhang");
     sandbox.start("j", &[]);
+    // Before that there is no turn to interrupt.
+    eventually("the turn", || {
+        let log = fs::read_to_string(sandbox.job("j").join("output.log")).unwrap_or_default();
+        log.contains("hi").then_some(())
+    });
     let answer = thread::scope(|scope| {
         let call = scope.spawn(|| sandbox.run(["interrupt", "j"]));
         eventually("the interrupt", || {
