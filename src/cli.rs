@@ -60,7 +60,7 @@ killed, 4 no such job, 5 the job waits for an answer, 75 temporary failure (try 
 124 the wait timed out, 129, 130 or 143 run or wait was left by a signal.";
 
 /// The verbs in the groups and the order in which the help lists them.
-const GROUPS: [(&str, &[&str]); 5] = [
+pub(crate) const GROUPS: [(&str, &[&str]); 5] = [
     ("Start", &["run", "start", "rerun", "resume", "recover"]),
     ("Look", &["list", "status", "logs", "result", "diff", "wait", "events", "stats", "export"]),
     ("Talk", &["answer", "send", "interrupt", "finish"]),

@@ -6,6 +6,8 @@
 mod arguments;
 mod claude;
 mod cli;
+#[cfg(test)]
+mod cli_reference;
 mod clock;
 mod commands;
 mod config;
