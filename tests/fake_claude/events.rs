@@ -70,6 +70,7 @@ pub(crate) struct Conversation {
     messages: u64,
     turns: u64,
     tool: Value,
+    last_text: String,
 }
 
 impl Conversation {
@@ -87,11 +88,17 @@ impl Conversation {
             messages: 0,
             turns: 0,
             tool: Value::Null,
+            last_text: String::new(),
         }
     }
 
     pub(crate) fn session_id(&self) -> &str {
         self.session.as_str().unwrap_or_default()
+    }
+
+    /// The last text or the argument of the last tool.
+    pub(crate) fn last_text(&self) -> &str {
+        &self.last_text
     }
 
     pub(crate) fn init(&mut self) -> String {
@@ -109,11 +116,13 @@ impl Conversation {
     }
 
     pub(crate) fn say(&mut self, text: &str) -> String {
+        text.clone_into(&mut self.last_text);
         self.assistant(&fill(TEXT, &[("@TEXT", json!(text))]))
     }
 
     /// A tool that runs until its result.
     pub(crate) fn tool(&mut self, name: &str, text: &str) -> String {
+        text.clone_into(&mut self.last_text);
         let input = match name {
             "Bash" => json!({"command": text, "description": "run"}),
             "Write" => json!({"file_path": text, "content": "hello\n"}),

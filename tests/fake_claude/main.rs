@@ -32,6 +32,9 @@
 //! | `append FILE TEXT` | appends a line to a file |
 //! | `count-running DIR` | appends the number of fakes that run at the same time, and perform this step, to `DIR/counts` |
 //! | `nap MAX` | sleeps for up to MAX milliseconds, always the same time for the same job |
+//! | `rest` | waits until `$DIR/go/$JOB` exists, which it removes, and meanwhile hears messages and interrupts; in `$DIR/resting/$JOB` is then the last text or the argument of the last tool |
+//! | `sh COMMAND` | runs a command in a shell, without its output |
+//! | `fresh STEP`, `resumed STEP` | performs the step if the conversation is new, or resumed |
 //! | `once FILE STEP` | performs the step if FILE does not exist, and creates it first |
 //! | `limit SECONDS` | the event of a subscription's limit that ends in this many seconds |
 //! | `refused STATUS` | the end of a turn that the API refused |
@@ -50,13 +53,14 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 use std::{env, fs};
 
 use events::Conversation;
 use naps::nap_of;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{self, SigHandler, Signal};
 
 const CHUNK: usize = 64 * 1024;
@@ -172,6 +176,16 @@ fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -
             std::thread::sleep(Duration::from_millis(nap_of(&expand("$JOB"), max)));
             Ok(())
         }
+        "rest" => rest_until_go(talk),
+        "sh" => run_silently(rest),
+        "fresh" | "resumed" => {
+            let is_resumed = arguments.iter().any(|argument| argument == "--resume");
+            if is_resumed != (verb == "resumed") {
+                return Ok(());
+            }
+            let (verb, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+            step(verb, rest, arguments, talk)
+        }
         "once" => {
             let (file, rest) = rest.split_once(' ').unwrap_or((rest, ""));
             let file = path(file);
@@ -246,6 +260,37 @@ fn hear(file: &str, talk: &mut Conversation) -> io::Result<Option<String>> {
     }
     Stdout.write_all(talk.confirmation(&line).as_bytes())?;
     Ok(Some(text))
+}
+
+/// Messages must come one by one: a second one in the buffer of stdin would stay there.
+fn rest_until_go(talk: &mut Conversation) -> io::Result<()> {
+    let (resting, go) = (path("$DIR/resting"), path("$DIR/go/$JOB"));
+    fs::create_dir_all(&resting)?;
+    let resting = resting.join(expand("$JOB"));
+    write_atomically(&resting, talk.last_text().as_bytes())?;
+    let stdin = io::stdin();
+    while !go.exists() {
+        let mut ready = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        if nix::poll::poll(&mut ready, 5_u16)? == 0 {
+            continue;
+        }
+        match hear("", talk)?.as_deref() {
+            None => return Ok(()),
+            Some("interrupt") => {
+                io::copy(&mut io::stdin().lock(), &mut io::sink())?;
+                std::process::exit(0);
+            }
+            Some(_) => {}
+        }
+    }
+    fs::remove_file(&resting)?;
+    fs::remove_file(&go)
+}
+
+fn run_silently(command: &str) -> io::Result<()> {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell.status().map(drop)
 }
 
 fn play_file(rest: &str) -> io::Result<()> {
