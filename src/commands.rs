@@ -112,7 +112,7 @@ impl Call {
     }
 
     /// Prints the answer of the verb.
-    pub(crate) fn print(&self, answer: &impl Answer) -> Result<ExitStatus, Error> {
+    pub(crate) fn print(&self, answer: &dyn Answer) -> Result<ExitStatus, Error> {
         self.printer.print(answer)
     }
 }

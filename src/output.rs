@@ -33,8 +33,19 @@ pub(crate) use screen::Screen;
 pub(crate) use table::{Cell, Column, Table};
 pub(crate) use text::*;
 
+/// A value as compact JSON.
+pub(crate) trait Json {
+    fn json(&self) -> serde_json::Result<String>;
+}
+
+impl<T: Serialize> Json for T {
+    fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+}
+
 /// An answer of a verb: JSON by serde, and text for people.
-pub(crate) trait Answer: Serialize {
+pub(crate) trait Answer: Json {
     /// Returns the answer as text, in colour and with a final line feed.
     fn text(&self) -> String;
 
@@ -201,7 +212,7 @@ impl Printer {
     }
 
     /// Prints an answer and returns its exit status.
-    pub(crate) fn print(&self, answer: &impl Answer) -> Result<ExitStatus, Error> {
+    pub(crate) fn print(&self, answer: &dyn Answer) -> Result<ExitStatus, Error> {
         match self.format {
             Format::Json | Format::Ndjson => self.print_json(answer)?,
             Format::Text => print_plain(answer)?,
@@ -256,28 +267,33 @@ impl Printer {
     }
 
     /// Prints a value as JSON, whatever the options say.
-    pub(crate) fn print_json(&self, answer: &impl Serialize) -> Result<(), Error> {
+    pub(crate) fn print_json(&self, value: &(impl Json + ?Sized)) -> Result<(), Error> {
+        self.print_json_text(value.json())
+    }
+
+    fn print_json_text(&self, json: serde_json::Result<String>) -> Result<(), Error> {
         let form = match self.format {
             Format::Ndjson => JsonForm::Lines,
             _ if self.pretty => JsonForm::Pretty,
             _ => JsonForm::Compact,
         };
-        let written = match &self.sink {
+        let json = json::formatted(json.map_err(|error| Error::Output(error.into()))?, form);
+        match &self.sink {
             Sink::Stdout => {
-                let mut out = io::BufWriter::with_capacity(32 << 10, io::stdout().lock());
-                json::write(&mut out, answer, form).and_then(|()| out.flush())
+                let mut out = io::stdout().lock();
+                out.write_all(json.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
             }
             Sink::Memory(memory) => {
                 let mut bytes = memory.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-                json::write(&mut *bytes, answer, form)
+                bytes.extend_from_slice(json.as_bytes());
+                Ok(())
             }
-        };
-        written.map_err(Error::Output)
+        }
     }
 }
 
 /// Prints an answer for people, or unchanged if a program reads it that wants it so.
-pub(crate) fn print_plain(answer: &impl Answer) -> Result<(), Error> {
+pub(crate) fn print_plain(answer: &dyn Answer) -> Result<(), Error> {
     match answer.raw() {
         Some(raw) if !io::stdout().is_terminal() => {
             let mut out = io::stdout().lock();
@@ -293,7 +309,7 @@ fn is_dumb() -> bool {
 }
 
 /// Prints the text for `--quiet`, or else the ids, and the failures to stderr.
-fn print_short(answer: &impl Answer, quiet: Option<String>) -> Result<(), Error> {
+fn print_short(answer: &dyn Answer, quiet: Option<String>) -> Result<(), Error> {
     let text = match (quiet, answer.ids()) {
         (Some(text), _) => text,
         (None, Some(ids)) => ids.iter().map(|id| format!("{id}\n")).collect(),

@@ -133,8 +133,19 @@ pub(crate) fn is_harmful(c: char) -> bool {
 /// Returns whether the text has a [harmful](is_harmful) character.
 pub(crate) fn has_harmful(text: &str) -> bool {
     // Most texts are printable ASCII, in which bytes are faster to check than characters.
-    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t'));
-    !is_plain && text.contains(is_harmful)
+    let is_plain =
+        |bytes: &[u8]| bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t'));
+    let (words, rest) = text.as_bytes().as_chunks();
+    let has_plain_words =
+        words.iter().all(|word| is_printable(u64::from_ne_bytes(*word)) || is_plain(word));
+    !(has_plain_words && is_plain(rest)) && text.contains(is_harmful)
+}
+
+/// Whether all eight bytes are printable ASCII: their highest bit is free, and stays so if what is
+/// beyond the printable characters on either side is moved there.
+fn is_printable(word: u64) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    (word | word.wrapping_sub(EACH * 0x20) | word.wrapping_add(EACH)) & (EACH * 0x80) == 0
 }
 
 /// Returns whether a character has Unicode's property `Default_Ignorable_Code_Point`

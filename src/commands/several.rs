@@ -136,7 +136,7 @@ impl<T: Answer> Several<T> {
     }
 }
 
-impl<T: Answer> Answer for Several<T> {
+impl<T: Answer + Serialize> Answer for Several<T> {
     fn text(&self) -> String {
         if self.jobs.is_empty() {
             return "No job matches.\n".to_owned();

@@ -79,7 +79,7 @@ impl WaitArgs {
 pub(super) fn print_or_wait(
     call: &Call,
     store: &Store,
-    started: &impl Answer,
+    started: &dyn Answer,
     id: &JobId,
     wait: Option<Option<Duration>>,
 ) -> Result<ExitStatus, Error> {

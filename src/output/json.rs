@@ -1,10 +1,7 @@
-//! JSON without characters that could harm a terminal.
+//! The forms of a JSON document. They are made from its compact text: serde makes the code of
+//! every answer again for each formatter, and for each type into which it writes.
 
-use std::io::{self, Write};
-
-use serde::Serialize;
-use serde_json::Serializer;
-use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
+use std::iter;
 
 use crate::text::{has_harmful, is_harmful};
 
@@ -19,109 +16,98 @@ pub(super) enum JsonForm {
     Lines,
 }
 
-/// Writes a value as JSON with a final line feed, directly: a long list is never held as text.
-pub(super) fn write(
-    out: &mut impl Write,
-    value: &impl Serialize,
-    form: JsonForm,
-) -> io::Result<()> {
+/// Returns a compact JSON text in this form, with a final line feed and without characters that
+/// could harm a terminal.
+pub(super) fn formatted(json: String, form: JsonForm) -> String {
+    let json = escape(json);
     match form {
-        JsonForm::Compact => write_with(out, value, CompactFormatter)?,
-        JsonForm::Pretty => write_with(out, value, PrettyFormatter::new())?,
-        JsonForm::Lines => return Ok(write_with(out, value, LinesFormatter { depth: 0 })?),
-    }
-    out.write_all(b"\n")
-}
-
-fn write_with(
-    out: &mut impl Write,
-    value: &impl Serialize,
-    formatter: impl Formatter,
-) -> serde_json::Result<()> {
-    value.serialize(&mut Serializer::with_formatter(out, Harmless(formatter)))
-}
-
-/// A compact formatter that ends each element of the array at the top, or the value at the top, with
-/// a line feed.
-struct LinesFormatter {
-    /// Number of open arrays and objects.
-    depth: usize,
-}
-
-impl Formatter for LinesFormatter {
-    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.depth += 1;
-        if self.depth > 1 { out.write_all(b"[") } else { Ok(()) }
-    }
-
-    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.depth -= 1;
-        if self.depth > 0 { out.write_all(b"]") } else { Ok(()) }
-    }
-
-    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        if self.depth > 1 && !first { out.write_all(b",") } else { Ok(()) }
-    }
-
-    fn end_array_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        if self.depth == 1 { out.write_all(b"\n") } else { Ok(()) }
-    }
-
-    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.depth += 1;
-        out.write_all(b"{")
-    }
-
-    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.depth -= 1;
-        out.write_all(if self.depth == 0 { b"}\n" } else { b"}" })
+        JsonForm::Compact => json + "\n",
+        JsonForm::Pretty => indented(&json),
+        JsonForm::Lines => lines(json),
     }
 }
 
-/// A JSON formatter that escapes characters that could harm a terminal.
-struct Harmless<F>(F);
-
-impl<F: Formatter> Formatter for Harmless<F> {
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        out: &mut W,
-        text: &str,
-    ) -> io::Result<()> {
-        if !has_harmful(text) {
-            return out.write_all(text.as_bytes());
+fn indented(json: &str) -> String {
+    let mut text = String::with_capacity(2 * json.len());
+    let mut depth = 0;
+    let mut is_opened = false;
+    for token in tokens(json) {
+        let closes = matches!(token, "]" | "}");
+        if closes {
+            depth -= 1;
         }
-        out.write_all(escape(text.to_owned()).as_bytes())
+        if is_opened != closes {
+            break_line(&mut text, depth);
+        }
+        is_opened = matches!(token, "[" | "{");
+        if is_opened {
+            depth += 1;
+        }
+        text.push_str(token);
+        match token {
+            "," => break_line(&mut text, depth),
+            ":" => text.push(' '),
+            _ => {}
+        }
     }
-    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_array(out)
+    text.push('\n');
+    text
+}
+
+fn break_line(text: &mut String, depth: usize) {
+    text.push('\n');
+    text.extend(iter::repeat_n("  ", depth));
+}
+
+fn lines(json: String) -> String {
+    let Some(elements) = json.strip_prefix('[').and_then(|json| json.strip_suffix(']')) else {
+        return json + "\n";
+    };
+    if elements.is_empty() {
+        return String::new();
     }
-    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_array(out)
+    let mut text = String::with_capacity(json.len());
+    let mut depth = 0;
+    for token in tokens(elements) {
+        match token {
+            "[" | "{" => depth += 1,
+            "]" | "}" => depth -= 1,
+            _ => {}
+        }
+        text.push_str(if token == "," && depth == 0 { "\n" } else { token });
     }
-    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_array_value(out, first)
+    text.push('\n');
+    text
+}
+
+/// Returns the brackets, commas, colons, strings and other values of a JSON text.
+fn tokens(json: &str) -> impl Iterator<Item = &str> {
+    let mut rest = json.trim_ascii_start();
+    iter::from_fn(move || {
+        let length = match *rest.as_bytes().first()? {
+            b'[' | b']' | b'{' | b'}' | b',' | b':' => 1,
+            b'"' => string_length(rest),
+            _ => rest.find([']', '}', ',', ' ', '\n']).unwrap_or(rest.len()),
+        };
+        let (token, after) = rest.split_at(length);
+        rest = after.trim_ascii_start();
+        Some(token)
+    })
+}
+
+/// Returns the length of the string at the beginning of a JSON text, with its quotation marks.
+fn string_length(json: &str) -> usize {
+    let bytes = json.as_bytes();
+    let mut end = 1;
+    while let Some(length) = memchr::memchr2(b'"', b'\\', &bytes[end..]) {
+        end += length;
+        if bytes[end] == b'"' {
+            return end + 1;
+        }
+        // The second character of an escape.
+        end += 2;
     }
-    fn end_array_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_array_value(out)
-    }
-    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_object(out)
-    }
-    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object(out)
-    }
-    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_object_key(out, first)
-    }
-    fn end_object_key<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object_key(out)
-    }
-    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(out)
-    }
-    fn end_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object_value(out)
-    }
+    json.len()
 }
 
 /// Escapes every character of a JSON text that could harm a terminal. Such characters occur only
@@ -162,11 +148,25 @@ mod tests {
             (r#"[{}]"#, "{}\n"),
             (r#"[{"a":[]},[[1,2],{"b":[{}]}],3]"#, "{\"a\":[]}\n[[1,2],{\"b\":[{}]}]\n3\n"),
             (r#"{"a":[1,2],"b":{}}"#, "{\"a\":[1,2],\"b\":{}}\n"),
+            (r#"["a,b\\",{"c\"[":null}]"#, "\"a,b\\\\\"\n{\"c\\\"[\":null}\n"),
+        ] {
+            assert_eq!(formatted(json.to_owned(), JsonForm::Lines), lines);
+        }
+    }
+
+    #[test]
+    fn pretty_text_is_that_of_serde_json() {
+        for json in [
+            r#"[]"#,
+            r#"{}"#,
+            r#"3"#,
+            r#"[{}]"#,
+            r#"[{"a":[],"b":{}},[[1,-2.5e7],{"c":[{}]}],null,"x"]"#,
+            r#"{"a":"{,:\"]\\","b\\":[true,""],"é":"\u0007 \\\""}"#,
         ] {
             let value: serde_json::Value = serde_json::from_str(json).unwrap();
-            let mut out = Vec::new();
-            write(&mut out, &value, JsonForm::Lines).unwrap();
-            assert_eq!(String::from_utf8(out).unwrap(), lines);
+            let pretty = serde_json::to_string_pretty(&value).unwrap() + "\n";
+            assert_eq!(formatted(value.to_string(), JsonForm::Pretty), pretty);
         }
     }
 }
