@@ -40,7 +40,9 @@ pub(crate) use openclaw::{AgentSession, Chat, OpenClawCommand, OpenClawRecipient
 pub(crate) use outcome::{Outcome, PreviousResult};
 #[cfg(test)]
 pub(crate) use question::Choice;
-pub(crate) use question::{Question, allow_response, denied, parse_questions, truncate_all};
+pub(crate) use question::{
+    Question, allow_response, denied, denied_by_person, parse_questions, truncate_all,
+};
 pub(crate) use queue_options::{AppliedTo, QueueChange, QueueOptions};
 pub(crate) use record::{
     Activity, Blocked, Detached, Detachment, EndState, Exit, FORMAT_VERSION, Record,

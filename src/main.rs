@@ -29,6 +29,7 @@ mod queue;
 mod replay;
 #[cfg(test)]
 mod schemas;
+mod screen;
 mod store;
 mod stream;
 mod supervisor;

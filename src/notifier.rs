@@ -94,7 +94,7 @@ impl YieldRequests {
 }
 
 /// Number and recipient of a notification.
-type Key = (u64, String);
+type NotificationKey = (u64, String);
 
 /// The last try of a notification by this process.
 struct Tried {
@@ -109,7 +109,7 @@ struct Tried {
 struct Round<'a> {
     job: &'a JobDir,
     record: Record,
-    tried: BTreeMap<Key, Tried>,
+    tried: BTreeMap<NotificationKey, Tried>,
 }
 
 impl<'a> Round<'a> {
@@ -213,6 +213,6 @@ impl<'a> Round<'a> {
     }
 }
 
-fn key(notification: &Notification) -> Key {
+fn key(notification: &Notification) -> NotificationKey {
     (notification.number, notification.to.clone())
 }

@@ -19,10 +19,11 @@ use super::watch::Watch;
 use crate::arguments::{JobName, read_reply};
 use crate::error::{Error, ExitStatus};
 use crate::job::{
-    Blocked, InboxMessage, JobId, Record, Status, allow_response, denied, full_status,
+    Blocked, InboxMessage, JobId, Record, Status, allow_response, denied_by_person, full_status,
     parse_questions,
 };
 use crate::output::{Answer, BOLD, columns, painted, print_text, rows, short_path};
+use crate::screen::Picker;
 use crate::store::{EVENTS, JobDir, OUTPUT, Store, addressed};
 use crate::stream::{Event, decode};
 use crate::text::from_json;
@@ -34,8 +35,6 @@ use tool_call::{Place, description};
 const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for claude to exit.
 const CLAUDE_EXIT_TIMEOUT: Duration = Duration::from_secs(8);
-/// Message of a denial without a reason.
-const DEFAULT_DENIAL: &str = "The user does not want this. Find another way, or stop.";
 
 /// Arguments of `answer`.
 #[derive(Debug, Args)]
@@ -120,12 +119,34 @@ pub(super) fn heading(id: &JobId) -> String {
 
 /// Begins the dialog about a request of the job.
 pub(super) fn begin_dialog(store: &Store, id: &JobId, open: OpenRequest) -> Result<Dialog, Error> {
+    // The terminal also shows the text around the difference.
+    let description = describe(store, id, &open, rows().saturating_sub(6))?;
+    Ok(Dialog::new(open, description, columns()))
+}
+
+/// Returns the choices for a request of the job. What a tool call would do is described in at most
+/// `rows` lines.
+#[allow(dead_code, reason = "the verbs that draw come next")]
+pub(super) fn picker(
+    store: &Store,
+    id: &JobId,
+    open: OpenRequest,
+    rows: usize,
+) -> Result<Picker, Error> {
+    let description = if open.blocked.questions.is_empty() {
+        describe(store, id, &open, rows)?
+    } else {
+        String::new()
+    };
+    let OpenRequest { blocked, input } = open;
+    Ok(Picker::new(blocked.request_id, input, blocked.questions, description))
+}
+
+/// Returns what a tool call would do; a difference of files in at most `rows` lines.
+fn describe(store: &Store, id: &JobId, open: &OpenRequest, rows: usize) -> Result<String, Error> {
     let cwd = short_path(&observe(store, id)?.record.spec.cwd);
     let full = addressed(store.root(), full_status(id));
-    // The terminal also shows the text around the difference.
-    let place = Place { cwd: &cwd, max_lines: rows().saturating_sub(6).max(4), full: &full };
-    let description = description(&open, &place);
-    Ok(Dialog::new(open, description, columns()))
+    Ok(description(open, &Place { cwd: &cwd, max_lines: rows.max(4), full: &full }))
 }
 
 impl Reply {
@@ -234,7 +255,7 @@ pub(crate) fn answer(store: &Store, id: &JobId, request: &Reply) -> Result<Answe
     let recipient = Recipient::find(store, id)?;
     let OpenRequest { blocked, input } = open(store, id, request.request_id.as_deref())?;
     let response = if request.deny {
-        denied(request.message.as_deref().unwrap_or(DEFAULT_DENIAL))
+        denied_by_person(request.message.as_deref().unwrap_or_default())
     } else if blocked.kind == "question" {
         if request.allow {
             return Err(wrong_answer(id, "answer a question with --choice or --text".to_owned()));

@@ -181,7 +181,9 @@ impl JobReaders<'_> {
             Notice::Root => return Ok(self.add_new(sorted_ids(self.store)?, give)),
             Notice::Changed(index) => (index, self.watch.awaits_end(index)),
             Notice::Ended(index) => (index, false),
-            Notice::Signal(_) | Notice::Typed(_) => return Ok(true),
+            Notice::Signal(_) | Notice::Typed(_) | Notice::Key(_) | Notice::Done => {
+                return Ok(true);
+            }
         };
         let reader = &mut self.readers[index];
         // Observing a job that has lost its worker writes its verdict.

@@ -5,7 +5,7 @@
 mod inotify;
 
 use std::collections::HashSet;
-use std::io::BufRead;
+use std::io::{self, BufRead};
 use std::path::Path;
 use std::process::exit;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -17,6 +17,7 @@ use nix::sys::signal::Signal;
 use crate::error::ExitStatus;
 use crate::output::print_note_within;
 use crate::process::{self, AwaitedSignals};
+use crate::screen::{Key, Keyboard};
 use crate::store::JobDir;
 #[cfg(target_os = "linux")]
 use inotify::InotifyWatches as FileWatches;
@@ -50,6 +51,12 @@ pub(super) enum Notice {
     Signal(Signal),
     /// A line was typed; `None` at the end of the input.
     Typed(Option<String>),
+    /// A key was typed on a terminal in raw mode.
+    #[allow(dead_code, reason = "the verbs that draw come next")]
+    Key(Key),
+    /// Another thread has done its work, whose result the receiver of the notice knows to find.
+    #[allow(dead_code, reason = "the verbs that draw come next")]
+    Done,
 }
 
 /// Watches jobs, each identified by an index that the caller chooses.
@@ -168,11 +175,21 @@ impl Watch {
     pub(super) fn read_lines(&self) {
         let sender = self.waker();
         std::thread::spawn(move || {
-            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            for line in io::stdin().lock().lines().map_while(Result::ok) {
                 let _ = sender.send(Notice::Typed(Some(line)));
             }
             let _ = sender.send(Notice::Typed(None));
         });
+    }
+
+    /// Makes a notice of each key, and of the end of the input, until the result is dropped. The
+    /// terminal must be in raw mode.
+    #[allow(dead_code, reason = "the verbs that draw come next")]
+    pub(super) fn read_keys(&self) -> io::Result<Keyboard> {
+        let sender = self.waker();
+        Keyboard::start(move |key| {
+            sender.send(key.map_or(Notice::Typed(None), Notice::Key)).is_ok()
+        })
     }
 
     /// Removes the notices of lines that were typed so far.

@@ -77,6 +77,12 @@ pub(crate) fn allow_response(input: &Value, answers: &BTreeMap<String, String>) 
     json!({"behavior": "allow", "updatedInput": input})
 }
 
+/// Returns the denial of a person, in the same format. The reason may be empty.
+pub(crate) fn denied_by_person(reason: &str) -> Value {
+    const NO_REASON: &str = "The user does not want this. Find another way, or stop.";
+    denied(if reason.is_empty() { NO_REASON } else { reason })
+}
+
 /// Returns the denial with the reason for the agent, in the same format.
 pub(crate) fn denied(why: &str) -> Value {
     json!({"behavior": "deny", "message": why})

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
-use super::{DEFAULT_DENIAL, OpenRequest};
-use crate::job::{Question, allow_response, denied};
+use super::OpenRequest;
+use crate::job::{Question, allow_response, denied_by_person};
 use crate::output::{BOLD, DIM, hanging, pad, painted, wrapped};
 use crate::text::{harmless, one_line};
 
@@ -89,12 +89,11 @@ impl Dialog {
                     DialogStep::Ask(self.text())
                 }
                 _ => match reason_of_denial(line) {
-                    Some(reason) => DialogStep::Answer(denied(reason)),
+                    Some(reason) => DialogStep::Answer(denied_by_person(reason)),
                     None => DialogStep::Ask("y, n, or \"no, REASON\": ".to_owned()),
                 },
             },
-            DialogState::Reason if line.is_empty() => DialogStep::Answer(denied(DEFAULT_DENIAL)),
-            DialogState::Reason => DialogStep::Answer(denied(line)),
+            DialogState::Reason => DialogStep::Answer(denied_by_person(line)),
             DialogState::Question { questions, answers, current } => {
                 let question = &questions[*current];
                 let Some(answer) = chosen(question, line) else {
@@ -284,9 +283,9 @@ mod tests {
     #[test]
     fn asks_for_the_reason_of_a_denial() {
         assert_eq!(answers(&mut dialog(&[]), &["maybe", "YES"])["behavior"], "allow");
-        for (why, message) in [("", DEFAULT_DENIAL), ("not here", "not here")] {
+        for why in ["", "not here"] {
             let response = answers(&mut dialog(&[]), &["N", why]);
-            assert_eq!(response, json!({"behavior": "deny", "message": message}));
+            assert_eq!(response, denied_by_person(why));
         }
     }
 }

@@ -87,8 +87,13 @@ fn note(text: Option<&str>) -> String {
 }
 
 pub(super) fn passage_text(passage: &TranscriptLine) -> String {
+    passage_within(passage, columns())
+}
+
+/// Returns a passage with its style, wrapped between words at `width` columns. Code keeps its lines.
+pub(crate) fn passage_within(passage: &TranscriptLine, width: usize) -> String {
     let mark = passage.speaker.mark();
-    let text = wrapped_prose(&harmless(&passage.text), mark.chars().count(), columns());
+    let text = wrapped_prose(&harmless(&passage.text), mark.chars().count(), width);
     painted(style(passage.speaker), &format!("{mark}{text}"))
 }
 

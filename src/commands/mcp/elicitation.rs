@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::connection::{ClientRequest, McpConnection, lock, task_id_of};
 use crate::commands::answer::{self, OpenRequest};
 use crate::commands::observe::observe;
-use crate::job::{JobId, Question, allow_response, denied};
+use crate::job::{JobId, Question, allow_response, denied_by_person};
 use crate::text::{harmless, one_line};
 
 /// Maximum length of the message of a form.
@@ -16,8 +16,6 @@ const MAX_MESSAGE_CHARS: usize = 1_500;
 const MAX_LABEL_CHARS: usize = 200;
 /// Title of the field for free text.
 const OTHER: &str = "Another answer";
-/// Message of a denial without a reason.
-const DEFAULT_DENIAL: &str = "The user does not want this. Find another way, or stop.";
 
 /// The form about the open request of a job.
 pub(super) struct OpenForm {
@@ -149,7 +147,7 @@ impl OpenForm {
             Some("allow") => Some(allow_response(&self.open.input, &BTreeMap::new())),
             Some("deny") => {
                 let reason = content["reason"].as_str().unwrap_or_default().trim();
-                Some(denied(if reason.is_empty() { DEFAULT_DENIAL } else { reason }))
+                Some(denied_by_person(reason))
             }
             _ => None,
         }

@@ -99,7 +99,12 @@ impl<'a> PendingJobs<'a> {
             Notice::Changed(index) => {
                 !self.options.through_blocked && is_blocked(&self.dirs[*index])
             }
-            Notice::Appeared(_) | Notice::Root | Notice::Signal(_) | Notice::Typed(_) => false,
+            Notice::Appeared(_)
+            | Notice::Root
+            | Notice::Signal(_)
+            | Notice::Typed(_)
+            | Notice::Key(_)
+            | Notice::Done => false,
         }
     }
 

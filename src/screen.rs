@@ -1,0 +1,18 @@
+//! The terminal as a screen: keys, a line to type in, choices, and lines that are drawn in place.
+//! What a key does is decided by pure functions; `commands` carry it out.
+
+#![allow(dead_code, unused_imports, reason = "the verbs that draw come next")]
+
+mod inline;
+mod input_line;
+mod keys;
+mod picker;
+mod styled_lines;
+mod terminal;
+
+pub(crate) use inline::InlineArea;
+pub(crate) use input_line::{InputLine, InputView};
+pub(crate) use keys::{Key, Keyboard};
+pub(crate) use picker::{Picker, PickerStep, PickerView};
+pub(crate) use styled_lines::{fitted, styled_lines};
+pub(crate) use terminal::RawTerminal;
