@@ -35,6 +35,7 @@ use crate::commands::sidecar::SidecarArgs;
 use crate::commands::start::StartArgs;
 use crate::commands::stats::StatsArgs;
 use crate::commands::status::StatusArgs;
+use crate::commands::top::TopArgs;
 use crate::commands::unpause::UnpauseArgs;
 use crate::commands::update::UpdateArgs;
 use crate::commands::wait::WaitArgs;
@@ -62,7 +63,7 @@ killed, 4 no such job, 5 the job waits for an answer, 75 temporary failure (try 
 /// The verbs in the groups and the order in which the help lists them.
 pub(crate) const GROUPS: [(&str, &[&str]); 5] = [
     ("Start", &["run", "start", "rerun", "resume", "recover"]),
-    ("Look", &["list", "status", "logs", "result", "diff", "wait", "events", "stats", "export"]),
+    ("Look", &["list", "top", "status", "logs", "result", "diff", "wait", "events", "stats", "export"]),
     ("Talk", &["answer", "send", "interrupt", "finish"]),
     ("Control", &["kill", "pause", "unpause", "update", "clean", "rm"]),
     ("Set up", &["doctor", "setup", "demo", "redeliver", "mcp", "sidecar", "completions", "help"]),
@@ -97,6 +98,7 @@ impl Verb {
             Self::Resume(args) => args.run(call),
             Self::Recover(args) => args.run(call),
             Self::List(args) => args.run(call),
+            Self::Top(args) => args.run(call),
             Self::Status(args) => args.run(call),
             Self::Logs(args) => args.run(call),
             Self::Result(args) => args.run(call),
@@ -328,6 +330,8 @@ pub(crate) enum Verb {
     /// List live and recently ended jobs
     #[command(visible_aliases = ["ls", "ps"])]
     List(ListArgs),
+    /// Watch the jobs live, and act on them by keys
+    Top(TopArgs),
     /// Show a job's status
     Status(StatusArgs),
     /// Show what jobs' agents said and did

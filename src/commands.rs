@@ -44,6 +44,7 @@ pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod status;
 mod stdin_lines;
+pub(crate) mod top;
 pub(crate) mod unpause;
 pub(crate) mod update;
 pub(crate) mod wait;

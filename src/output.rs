@@ -8,6 +8,7 @@
 mod json;
 mod layout;
 mod live;
+mod passage;
 mod screen;
 mod table;
 mod text;
@@ -27,8 +28,9 @@ use crate::job::JobId;
 use crate::store::addressed;
 use json::JsonForm;
 
-pub(crate) use layout::{columns, hanging, joined, pad, rows, wrapped, wrapped_prose};
+pub(crate) use layout::{columns, fit, hanging, joined, pad, rows, wrapped, wrapped_prose};
 pub(crate) use live::{LiveLine, live_word, now_text};
+pub(crate) use passage::{passage_within, speaker_style};
 pub(crate) use screen::Screen;
 pub(crate) use table::{Cell, Column, Table};
 pub(crate) use text::*;

@@ -392,6 +392,12 @@ impl Queue {
         notify(&self.path.join(WAKE_FIFO));
     }
 
+    /// Returns the directories whose files change when jobs join or leave the queue, get a slot, or
+    /// when limits and pauses begin or end.
+    pub(crate) fn directories(&self) -> [PathBuf; 4] {
+        [WAITING, RUNNING, LIMITS, paused::PAUSED].map(|name| self.path.join(name))
+    }
+
     /// Returns the tickets of the jobs that have a slot.
     pub(crate) fn running_tickets(&self) -> Vec<Ticket> {
         self.tickets(RUNNING)

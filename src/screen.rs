@@ -3,16 +3,21 @@
 
 #![allow(dead_code, unused_imports, reason = "the verbs that draw come next")]
 
+mod conversation;
 mod inline;
 mod input_line;
 mod keys;
 mod picker;
+mod style;
 mod styled_lines;
 mod terminal;
+pub(crate) mod top;
 
 pub(crate) use inline::InlineArea;
 pub(crate) use input_line::{InputLine, InputView};
 pub(crate) use keys::{Key, Keyboard};
 pub(crate) use picker::{Picker, PickerStep, PickerView};
+pub(crate) use conversation::conversation_lines;
+pub(crate) use style::{remove_colors, screen_style};
 pub(crate) use styled_lines::{fitted, styled_lines};
 pub(crate) use terminal::RawTerminal;

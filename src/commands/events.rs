@@ -181,7 +181,12 @@ impl JobReaders<'_> {
             Notice::Root => return Ok(self.add_new(sorted_ids(self.store)?, give)),
             Notice::Changed(index) => (index, self.watch.awaits_end(index)),
             Notice::Ended(index) => (index, false),
-            Notice::Signal(_) | Notice::Typed(_) | Notice::Key(_) | Notice::Done => {
+            Notice::Signal(_)
+            | Notice::Typed(_)
+            | Notice::Key(_)
+            | Notice::Removed(_)
+            | Notice::Directory
+            | Notice::Done => {
                 return Ok(true);
             }
         };

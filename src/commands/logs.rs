@@ -42,8 +42,6 @@ pub(crate) use args::LogsArgs;
 pub(crate) use follow::follow_until;
 pub(crate) use held_turn::HeldTurn;
 pub(crate) use limits::LogLimits;
-#[allow(unused_imports, reason = "the verbs that draw come next")]
-pub(crate) use text::passage_within;
 
 /// Maximum number of bytes of a log whose entries are counted.
 const MAX_COUNTED_BYTES: u64 = 16 << 20;

@@ -40,33 +40,42 @@ impl PauseArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let scopes = scopes(call, &store, self.targets)?;
-        let queue = Queue::for_jobs_dir(store.root());
-        let mut failed = Vec::new();
-        let mut pauses = Vec::new();
-        for scope in scopes {
-            match check_live(&store, &scope) {
-                Ok(()) => pauses.push(scope),
-                Err(failure) => failed.push(failure),
-            }
-        }
-        if !pauses.is_empty() {
-            queue.pause(&pauses).map_err(|error| queue_error(&queue, error))?;
-        }
-        for scope in &pauses {
-            // A job that has ended meanwhile takes its pause with it.
-            if let Err(failure) = check_live(&store, scope) {
-                queue.remove_pause_of(&failure.job_id);
-                failed.push(failure);
-            }
-        }
-        let mut stopped = Vec::new();
-        if self.stop {
-            let frozen = freeze(&store, &queue, &pauses)?;
-            stopped = frozen.done;
-            failed.extend(frozen.failed);
-        }
-        call.print(&PauseAnswer { stopped, ..PauseAnswer::new(&store, &queue, pauses, failed) })
+        call.print(&pause(&store, scopes, self.stop)?)
     }
+}
+
+/// Pauses these jobs, and with `freezes` freezes those of them that run.
+pub(super) fn pause(
+    store: &Store,
+    scopes: Vec<PauseScope>,
+    freezes: bool,
+) -> Result<PauseAnswer, Error> {
+    let queue = Queue::for_jobs_dir(store.root());
+    let mut failed = Vec::new();
+    let mut pauses = Vec::new();
+    for scope in scopes {
+        match check_live(store, &scope) {
+            Ok(()) => pauses.push(scope),
+            Err(failure) => failed.push(failure),
+        }
+    }
+    if !pauses.is_empty() {
+        queue.pause(&pauses).map_err(|error| queue_error(&queue, error))?;
+    }
+    for scope in &pauses {
+        // A job that has ended meanwhile takes its pause with it.
+        if let Err(failure) = check_live(store, scope) {
+            queue.remove_pause_of(&failure.job_id);
+            failed.push(failure);
+        }
+    }
+    let mut stopped = Vec::new();
+    if freezes {
+        let frozen = freeze(store, &queue, &pauses)?;
+        stopped = frozen.done;
+        failed.extend(frozen.failed);
+    }
+    Ok(PauseAnswer { stopped, ..PauseAnswer::new(store, &queue, pauses, failed) })
 }
 
 /// Returns what the arguments name: groups as such, else live jobs, and the whole queue if they name

@@ -143,6 +143,12 @@ impl RecoverAllAnswer {
     }
 }
 
+/// Recovers a job, with its profile.
+pub(super) fn recover(store: &Store, id: &JobId, env: &Env) -> Result<Recovered, Error> {
+    let deadline = Instant::now() + SWEEP_TIMEOUT;
+    Recovery { store, detach: DetachMode::Auto, profile: None, env, deadline }.recover(id)
+}
+
 /// How jobs are recovered.
 struct Recovery<'a> {
     store: &'a Store,

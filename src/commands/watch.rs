@@ -45,6 +45,11 @@ pub(super) enum Notice {
     /// A file or directory with this name appeared in the jobs directory.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only inotify names it"))]
     Appeared(String),
+    /// The file or directory with this name was removed from the jobs directory.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only inotify names it"))]
+    Removed(String),
+    /// Something changed in a watched directory.
+    Directory,
     /// There may be new jobs.
     Root,
     /// This process got a signal.
@@ -135,6 +140,22 @@ impl Watch {
     /// Watches the jobs directory for new jobs.
     pub(super) fn add_root(&mut self, root: &Path) {
         self.files.add_root(root);
+    }
+
+    /// Watches the jobs directory for new jobs and for the removal of jobs.
+    pub(super) fn add_root_and_removals(&mut self, root: &Path) {
+        self.files.add_root_and_removals(root);
+    }
+
+    /// Watches for files that appear in a directory, are replaced or removed there. Returns false if
+    /// there is no such directory.
+    pub(super) fn add_directory(&mut self, path: &Path) -> bool {
+        self.files.add_directory(path)
+    }
+
+    /// Watches the files of a job no longer.
+    pub(super) fn remove_files(&mut self, index: usize) {
+        self.files.remove(index);
     }
 
     /// Returns a sender whose notices [`Self::next`] returns as well.
@@ -280,6 +301,12 @@ impl Poller {
         }
     }
 
+    /// Makes this notice no longer.
+    #[cfg_attr(target_os = "linux", allow(dead_code, reason = "inotify forgets what it watches"))]
+    fn remove(&self, notice: &Notice) {
+        self.polled.lock().unwrap_or_else(PoisonError::into_inner).remove(notice);
+    }
+
     fn run(&self) {
         loop {
             let polled = self.polled.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -316,6 +343,19 @@ impl FileWatches {
 
     fn add_root(&mut self, _root: &Path) {
         self.0.add(Notice::Root);
+    }
+
+    fn add_root_and_removals(&mut self, root: &Path) {
+        self.add_root(root);
+    }
+
+    fn add_directory(&mut self, _path: &Path) -> bool {
+        self.0.add(Notice::Directory);
+        true
+    }
+
+    fn remove(&mut self, index: usize) {
+        self.0.remove(&Notice::Changed(index));
     }
 }
 

@@ -19,6 +19,11 @@ impl WorkTime {
         if past.is_zero() { None } else { Some(Self { past, since: None }) }
     }
 
+    #[cfg(test)]
+    pub(crate) fn running(past: Duration, since: Timestamp) -> Self {
+        Self { past, since: Some(since) }
+    }
+
     /// Returns the time at `now`.
     pub(crate) fn at(self, now: Timestamp) -> Duration {
         match self.since {

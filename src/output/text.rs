@@ -37,6 +37,11 @@ pub(super) fn styled_for(stream: &impl anstream::stream::RawStream, text: &str) 
     }
 }
 
+/// Whether stdout shows colours.
+pub(crate) fn has_colors() -> bool {
+    anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+}
+
 /// Adds a style to a text.
 pub(crate) fn painted(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")

@@ -12,7 +12,7 @@ use crate::fault_point::fault_point;
 use crate::job::{JobId, WaitKind, WaitingFor};
 
 /// Directory of the pauses. Workers of versions that do not know it admit paused jobs.
-const PAUSED: &str = "paused";
+pub(super) const PAUSED: &str = "paused";
 /// Name of the file that pauses every job. A job id cannot begin with `@`.
 const ALL: &str = "@all";
 /// Begins the name of a file that pauses a group.

@@ -6,11 +6,11 @@ use super::{LogsAnswer, LogsRequest};
 use crate::commands::Call;
 use crate::commands::observe::Observed;
 use crate::output::{
-    Answer, BLUE, BOLD, CYAN, GREEN, PLAIN, RED, YELLOW, columns, pad, painted, print_plain,
-    wrapped_prose,
+    Answer, BLUE, CYAN, GREEN, PLAIN, YELLOW, columns, pad, painted, passage_within, print_plain,
+    speaker_style, wrapped_prose,
 };
 use crate::store::{Store, addressed};
-use crate::stream::transcript::{Speaker, TranscriptLine};
+use crate::stream::transcript::TranscriptLine;
 use crate::text::harmless;
 
 /// The largest width of a job's name before each line.
@@ -90,25 +90,6 @@ pub(super) fn passage_text(passage: &TranscriptLine) -> String {
     passage_within(passage, columns())
 }
 
-/// Returns a passage with its style, wrapped between words at `width` columns. Code keeps its lines.
-pub(crate) fn passage_within(passage: &TranscriptLine, width: usize) -> String {
-    let mark = passage.speaker.mark();
-    let text = wrapped_prose(&harmless(&passage.text), mark.chars().count(), width);
-    painted(style(passage.speaker), &format!("{mark}{text}"))
-}
-
-fn style(speaker: Speaker) -> Style {
-    match speaker {
-        Speaker::Tool => CYAN,
-        Speaker::ToolError => RED,
-        Speaker::User => GREEN,
-        // The mark tells a note from the agent: dim text cannot be read on every background.
-        Speaker::Agent | Speaker::Note => PLAIN,
-        Speaker::End => BOLD,
-        Speaker::Stderr => YELLOW,
-    }
-}
-
 /// The names of jobs before the lines of their logs.
 pub(super) struct NameColumn {
     /// The names, of the same width, with the separator.
@@ -145,7 +126,7 @@ impl NameColumn {
     pub(super) fn passage(&self, index: usize, passage: &TranscriptLine) -> String {
         let mut text = String::new();
         let shown = format!("{}{}", passage.speaker.mark(), harmless(&passage.text));
-        self.push(&mut text, index, style(passage.speaker), &shown);
+        self.push(&mut text, index, speaker_style(passage.speaker), &shown);
         text
     }
 

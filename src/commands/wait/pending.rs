@@ -104,6 +104,8 @@ impl<'a> PendingJobs<'a> {
             | Notice::Signal(_)
             | Notice::Typed(_)
             | Notice::Key(_)
+            | Notice::Removed(_)
+            | Notice::Directory
             | Notice::Done => false,
         }
     }

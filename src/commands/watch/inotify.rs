@@ -47,6 +47,8 @@ struct WatchedJob {
 #[derive(Clone, Copy)]
 enum WatchTarget {
     Root,
+    /// A directory whose files are watched by their appearance.
+    Files,
     /// The parent of the directory of the job with this index.
     Parent(usize),
     /// The directory of the job with this index.
@@ -91,11 +93,51 @@ impl InotifyWatches {
     }
 
     pub(super) fn add_root(&mut self, root: &Path) {
+        self.add_root_with(root, AddWatchFlags::empty());
+    }
+
+    pub(super) fn add_root_and_removals(&mut self, root: &Path) {
+        self.add_root_with(root, AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM);
+    }
+
+    fn add_root_with(&mut self, root: &Path, flags: AddWatchFlags) {
         let Some(shared) = &self.shared else { return self.poller.add(Notice::Root) };
         let mut state = shared.state();
-        match shared.inotify.add_watch(root, AddWatchFlags::IN_MOVED_TO) {
+        match shared.inotify.add_watch(root, AddWatchFlags::IN_MOVED_TO | flags) {
             Ok(wd) => drop(state.watched.insert(wd, WatchTarget::Root)),
             Err(_) => self.poller.add(Notice::Root),
+        }
+    }
+
+    pub(super) fn add_directory(&mut self, path: &Path) -> bool {
+        let Some(shared) = &self.shared else {
+            self.poller.add(Notice::Directory);
+            return true;
+        };
+        let mut state = shared.state();
+        let flags = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_MOVED_TO;
+        match shared.inotify.add_watch(path, flags) {
+            Ok(wd) => drop(state.watched.insert(wd, WatchTarget::Files)),
+            Err(Errno::ENOENT) => return false,
+            Err(_) => self.poller.add(Notice::Directory),
+        }
+        true
+    }
+
+    pub(super) fn remove(&mut self, index: usize) {
+        let Some(shared) = &self.shared else { return };
+        let mut state = shared.state();
+        state.jobs.remove(&index);
+        let is_own = |target: &WatchTarget| match target {
+            WatchTarget::Directory(at) | WatchTarget::File(at) => *at == index,
+            WatchTarget::Root | WatchTarget::Files | WatchTarget::Parent(_) => false,
+        };
+        let watched = state.watched.iter().filter(|(_, target)| is_own(target));
+        for wd in watched.map(|(wd, _)| *wd).collect::<Vec<WatchDescriptor>>() {
+            shared.unwatch(&mut state, wd);
         }
     }
 }
@@ -142,7 +184,13 @@ impl InotifyWatcher {
         let Some(watched) = state.watched.get(&event.wd).copied() else { return };
         let name = event.name.as_ref().and_then(|name| name.to_str());
         match (watched, name) {
-            (WatchTarget::Root, Some(name)) => notices.push(Notice::Appeared(name.to_owned())),
+            (WatchTarget::Root, Some(name)) => {
+                let gone = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM;
+                let name = name.to_owned();
+                let is_gone = event.mask.intersects(gone);
+                notices.push(if is_gone { Notice::Removed(name) } else { Notice::Appeared(name) });
+            }
+            (WatchTarget::Files, _) => notices.push(Notice::Directory),
             (WatchTarget::Root, None) => {
                 // The jobs directory is gone, and may be created again.
                 state.watched.remove(&event.wd);

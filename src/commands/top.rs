@@ -1,0 +1,359 @@
+//! `top`: shows the jobs that need a person first, live, and acts on them.
+
+mod actions;
+mod display;
+mod jobs;
+mod said;
+
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use nix::sys::signal::Signal;
+
+use super::Call;
+use super::watch::{Notice, Watch, exit_status_for};
+use crate::clock;
+use crate::error::{Error, ExitStatus};
+use crate::job::JobId;
+use crate::process::{self, AwaitedSignals};
+use crate::screen::top::{JobVerb, TopEffect, TopInput, TopModel};
+use crate::store::Store;
+use actions::{Actions, TopResult};
+use display::Display;
+use jobs::WatchedJobs;
+use said::Conversation;
+
+/// Signals that end or stop the call, and the one of a new size of the terminal.
+const SIGNALS: [Signal; 6] = [
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGTSTP,
+    Signal::SIGWINCH,
+];
+/// Least time between two drawings: changes that follow at once are shown together.
+const MIN_INTERVAL: Duration = Duration::from_millis(33);
+/// Least time between two readings of the queue, which reads the record of each queued job.
+const MIN_QUEUE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob top\n\n\
+    Jobs that ask something come first. ? shows the keys. Jobs continue when top is left.")]
+pub(crate) struct TopArgs {}
+
+impl TopArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        if !call.printer.is_screen() || !std::io::stdin().is_terminal() {
+            return Err(Error::Arguments {
+                message: "top needs text and a terminal that can move its cursor".to_owned(),
+                hint: "claudejob list".to_owned(),
+            });
+        }
+        process::reap_in_background();
+        let signals = AwaitedSignals::keep(&SIGNALS).map_err(Error::Signals)?;
+        Top::new(call, &store, signals)?.run()
+    }
+}
+
+/// What has changed since the last drawing.
+#[derive(Debug, Default)]
+struct Changes {
+    /// Indices of the watched jobs.
+    jobs: BTreeSet<usize>,
+    new: BTreeSet<JobId>,
+    queue: bool,
+    all: bool,
+}
+
+impl Changes {
+    fn has_jobs(&self) -> bool {
+        self.all || !self.jobs.is_empty() || !self.new.is_empty()
+    }
+}
+
+/// A running `top`.
+struct Top<'a> {
+    store: &'a Store,
+    model: TopModel,
+    jobs: WatchedJobs<'a>,
+    said: Option<Conversation>,
+    actions: Actions,
+    /// What other threads have found or done.
+    results: Receiver<TopResult>,
+    display: Display,
+    changes: Changes,
+    is_drawn: bool,
+    drawn_at: Instant,
+    queue_read_at: Instant,
+}
+
+impl<'a> Top<'a> {
+    fn new(call: &Call, store: &'a Store, signals: AwaitedSignals) -> Result<Self, Error> {
+        let jobs = WatchedJobs::new(store);
+        jobs.watch.forward(signals);
+        let (sender, results): (Sender<TopResult>, _) = channel();
+        let actions = Actions::new(store, &call.env, sender, jobs.watch.waker());
+        let display = Display::enter(&jobs.watch).map_err(Error::Output)?;
+        let now = Instant::now();
+        let mut top = Self {
+            store,
+            model: TopModel::new(clock::now(), 0, 0),
+            jobs,
+            said: None,
+            actions,
+            results,
+            display,
+            changes: Changes { all: true, queue: true, ..Changes::default() },
+            is_drawn: false,
+            drawn_at: now,
+            queue_read_at: now,
+        };
+        top.apply_changes()?;
+        Ok(top)
+    }
+
+    /// Shows the jobs until a key or a signal ends the call.
+    fn run(&mut self) -> Result<ExitStatus, Error> {
+        loop {
+            self.draw_if_due()?;
+            let mut next = self.jobs.watch.next_until(self.deadline());
+            if next.is_none() {
+                self.tick();
+            }
+            // All that has happened until now is shown at once.
+            while let Some(notice) = next {
+                if let Some(status) = self.take(notice)? {
+                    return Ok(status);
+                }
+                next = self.jobs.watch.next_until(Some(Instant::now()));
+            }
+            self.apply_changes()?;
+        }
+    }
+
+    /// Returns when to draw or to read the queue at the latest.
+    fn deadline(&self) -> Option<Instant> {
+        let queue = if self.changes.queue { Some(self.queue_due()) } else { None };
+        let drawing = if self.is_drawn { None } else { Some(self.drawn_at + MIN_INTERVAL) };
+        let second = if self.model.has_clock() { Some(next_second()) } else { None };
+        [queue, drawing, second].into_iter().flatten().min()
+    }
+
+    fn queue_due(&self) -> Instant {
+        self.queue_read_at + MIN_QUEUE_INTERVAL
+    }
+
+    fn tick(&mut self) {
+        if self.model.has_clock() {
+            self.input(TopInput::Tick(clock::now()));
+        }
+    }
+
+    fn draw_if_due(&mut self) -> Result<(), Error> {
+        if self.is_drawn || self.drawn_at.elapsed() < MIN_INTERVAL {
+            return Ok(());
+        }
+        let answers = self.jobs.answers(&self.model);
+        if !answers.is_empty() {
+            self.input(TopInput::Changed(answers));
+        }
+        self.display.draw(&mut self.model).map_err(Error::Output)?;
+        (self.is_drawn, self.drawn_at) = (true, Instant::now());
+        Ok(())
+    }
+
+    /// Gives an input to the model; what it wants to be done is done later.
+    fn input(&mut self, input: TopInput) {
+        let effects = self.model.handle(input);
+        self.is_drawn = false;
+        for effect in effects {
+            if let TopEffect::Follow(id) = effect {
+                self.follow(&id);
+            }
+        }
+    }
+
+    /// Takes a notice. Returns the exit status if it ends the call.
+    fn take(&mut self, notice: Notice) -> Result<Option<ExitStatus>, Error> {
+        match notice {
+            Notice::Key(key) => {
+                let effects = self.model.handle(TopInput::Key(key));
+                self.is_drawn = false;
+                return self.perform(effects);
+            }
+            Notice::Signal(Signal::SIGWINCH) => self.is_drawn = false,
+            Notice::Signal(Signal::SIGTSTP) => self.suspend()?,
+            Notice::Signal(Signal::SIGTERM) => return Ok(Some(ExitStatus::Terminated)),
+            Notice::Signal(Signal::SIGHUP) => return Ok(Some(ExitStatus::HungUp)),
+            Notice::Signal(signal) => return Ok(Some(exit_status_for(signal))),
+            // The terminal is gone.
+            Notice::Typed(None) => return Ok(Some(ExitStatus::HungUp)),
+            Notice::Typed(Some(_)) => {}
+            Notice::Changed(index) => drop(self.changes.jobs.insert(index)),
+            Notice::Ended(index) => {
+                if let Some(id) = self.jobs.id(index) {
+                    // The verdict of a lost job can take seconds.
+                    self.actions.observe(id.clone());
+                }
+            }
+            Notice::Appeared(name) => {
+                if let Ok(id) = JobId::parse(&name) {
+                    self.changes.new.insert(id);
+                }
+            }
+            Notice::Removed(name) => {
+                if let Ok(id) = JobId::parse(&name) {
+                    self.jobs.forget(&id);
+                    self.input(TopInput::Removed(id));
+                }
+            }
+            Notice::Directory => self.changes.queue = true,
+            Notice::Root => (self.changes.all, self.changes.queue) = (true, true),
+            Notice::Done => {
+                for result in self.results.try_iter().collect::<Vec<TopResult>>() {
+                    self.take_result(result);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_result(&mut self, result: TopResult) {
+        match result {
+            TopResult::Observed(id) => drop(self.changes.new.insert(id)),
+            TopResult::Returned(None) => {}
+            TopResult::Returned(Some(error)) => {
+                self.input(TopInput::Done(TopEffect::Suspend, Err(error)));
+            }
+            TopResult::Input(input) => self.input(*input),
+        }
+    }
+
+    /// Does what keys want. Returns the exit status if a key ends the call.
+    fn perform(&mut self, effects: Vec<TopEffect>) -> Result<Option<ExitStatus>, Error> {
+        for effect in effects {
+            match effect {
+                TopEffect::Quit => return Ok(Some(ExitStatus::Done)),
+                TopEffect::Follow(id) => self.follow(&id),
+                TopEffect::Suspend => self.suspend()?,
+                TopEffect::Run(verb, id) => {
+                    if let Some(status) = self.lend_terminal(verb, &id)? {
+                        return Ok(Some(status));
+                    }
+                }
+                effect => self.actions.perform(effect, self.display.height()),
+            }
+        }
+        Ok(None)
+    }
+
+    fn suspend(&mut self) -> Result<(), Error> {
+        let stop = |_: &mut Watch| process::stop_self();
+        self.display.suspended(&mut self.jobs.watch, stop).map_err(Error::Output)?;
+        self.is_drawn = false;
+        Ok(())
+    }
+
+    /// Runs a verb for a job on the terminal. Returns the exit status if a signal ends the call.
+    fn lend_terminal(&mut self, verb: JobVerb, id: &JobId) -> Result<Option<ExitStatus>, Error> {
+        let Self { jobs, display, results, actions, .. } = self;
+        let mut returned = Vec::new();
+        let ended = display.suspended(&mut jobs.watch, |watch| {
+            actions.run_on_terminal(verb, id);
+            loop {
+                match watch.next() {
+                    Notice::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP)) => {
+                        return Some(exit_status_for(signal));
+                    }
+                    Notice::Done => {
+                        returned.extend(results.try_iter());
+                        let is_end = |result: &TopResult| matches!(result, TopResult::Returned(_));
+                        if returned.iter().any(is_end) {
+                            return None;
+                        }
+                    }
+                    // All is read again afterwards.
+                    _ => {}
+                }
+            }
+        });
+        let status = ended.map_err(Error::Output)?;
+        (self.changes.all, self.changes.queue, self.is_drawn) = (true, true, false);
+        if let Some(conversation) = &self.said {
+            self.follow(&conversation.id.clone());
+        }
+        for result in returned {
+            self.take_result(result);
+        }
+        Ok(status)
+    }
+
+    /// Reads the conversation of another job from now on.
+    fn follow(&mut self, id: &JobId) {
+        self.jobs.choose(id);
+        let (conversation, entries) = Conversation::read_end(self.store, id);
+        self.said = Some(conversation);
+        // Its record says more than the summary of the list.
+        self.changes.new.insert(id.clone());
+        let _ = self.model.handle(TopInput::Conversation(id.clone(), entries));
+        self.is_drawn = false;
+    }
+
+    /// Reads what has changed.
+    fn apply_changes(&mut self) -> Result<(), Error> {
+        while self.changes.has_jobs() || (self.changes.queue && self.queue_due() <= Instant::now())
+        {
+            let changes = std::mem::take(&mut self.changes);
+            if changes.all {
+                let jobs = self.jobs.load_all()?;
+                self.input(TopInput::Jobs(jobs));
+            }
+            let mut ids = changes.new;
+            for index in changes.jobs {
+                ids.extend(self.jobs.id(index).cloned());
+            }
+            if changes.queue {
+                if self.queue_due() <= Instant::now() {
+                    self.queue_read_at = Instant::now();
+                    ids.extend(self.model.queued());
+                    ids.extend(self.jobs.resumed(&self.model));
+                    let queue = self.jobs.queue_state();
+                    self.input(TopInput::Queue(queue));
+                } else {
+                    self.changes.queue = true;
+                }
+            }
+            let (changed, gone) = self.jobs.load(&ids);
+            for id in gone {
+                self.input(TopInput::Removed(id));
+            }
+            if !changed.is_empty() {
+                self.read_said(&ids);
+                self.input(TopInput::Changed(changed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the next entries of the conversation, if its job is among the changed ones.
+    fn read_said(&mut self, changed: &BTreeSet<JobId>) {
+        let Some(conversation) = &mut self.said else { return };
+        if changed.contains(&conversation.id)
+            && let Some(input) = conversation.read_on(self.store)
+        {
+            self.input(input);
+        }
+    }
+}
+
+/// Returns when the next second of the clock begins.
+fn next_second() -> Instant {
+    let passed = clock::now().epoch_ms().rem_euclid(1_000);
+    Instant::now() + Duration::from_millis(1_000 - u64::try_from(passed).unwrap_or_default())
+}

@@ -1,0 +1,165 @@
+//! What keys want to be done, each in a thread of its own: the screen goes on.
+
+use std::io::{self, BufRead as _, Write as _};
+use std::process::Command;
+use std::sync::mpsc::Sender;
+
+use anstream::adapter::strip_str;
+
+use crate::claude::Env;
+use crate::commands::observe::observe;
+use crate::commands::resume::{ResumeRequest, resume};
+use crate::commands::watch::Notice;
+use crate::commands::{answer, interrupt, kill, naming, pause, recover, send, unpause};
+use crate::error::Error;
+use crate::job::{JobId, SpecChange};
+use crate::launch::DetachMode;
+use crate::output::Answer;
+use crate::process::run_in_foreground;
+use crate::queue::PauseScope;
+use crate::screen::top::{JobVerb, TopEffect, TopInput};
+use crate::store::Store;
+use crate::text::one_line;
+
+/// Longest text about an action.
+const MAX_TEXT_CHARS: usize = 500;
+
+/// What a thread has found or done.
+pub(super) enum TopResult {
+    /// The job was observed after the end of its worker.
+    Observed(JobId),
+    /// A verb on the terminal has ended; the error if it could not be run.
+    Returned(Option<String>),
+    Input(Box<TopInput>),
+}
+
+/// Acts on jobs.
+pub(super) struct Actions {
+    store: Store,
+    env: Env,
+    sender: Sender<TopResult>,
+    waker: Sender<Notice>,
+}
+
+impl Actions {
+    /// Each result is sent to `sender`, followed by a notice.
+    pub(super) fn new(
+        store: &Store,
+        env: &Env,
+        sender: Sender<TopResult>,
+        waker: Sender<Notice>,
+    ) -> Self {
+        Self { store: store.clone(), env: env.clone(), sender, waker }
+    }
+
+    fn in_thread(&self, work: impl FnOnce(&Store, &Env) -> TopResult + Send + 'static) {
+        let (store, env) = (self.store.clone(), self.env.clone());
+        let (sender, waker) = (self.sender.clone(), self.waker.clone());
+        std::thread::spawn(move || {
+            let _ = sender.send(work(&store, &env));
+            let _ = waker.send(Notice::Done);
+        });
+    }
+
+    /// Observes a job whose worker has ended: if the job is lost, its verdict is written.
+    pub(super) fn observe(&self, id: JobId) {
+        self.in_thread(move |store, _| {
+            let _ = observe(store, &id);
+            TopResult::Observed(id)
+        });
+    }
+
+    /// Does what a key wants. An open request is described in at most `rows` lines.
+    pub(super) fn perform(&self, effect: TopEffect, rows: usize) {
+        self.in_thread(move |store, env| {
+            let input = match perform(store, env, &effect, rows) {
+                Ok(Done::Asked(input)) => input,
+                Ok(Done::Said(text)) => {
+                    let text = strip_str(&text).to_string();
+                    TopInput::Done(effect, Ok(one_line(&text, MAX_TEXT_CHARS)))
+                }
+                Err(error) => {
+                    let mut text = error.to_string();
+                    if let Some(hint) = naming::hint(store, &error) {
+                        text = format!("{text} · {hint}");
+                    }
+                    TopInput::Done(effect, Err(text))
+                }
+            };
+            TopResult::Input(Box::new(input))
+        });
+    }
+
+    /// Runs a verb for a job on the terminal. What it prints on the terminal without asking anything
+    /// stays there until a key is typed.
+    pub(super) fn run_on_terminal(&self, verb: JobVerb, id: &JobId) {
+        let id = id.clone();
+        self.in_thread(move |store, _| {
+            let run = || -> io::Result<bool> {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.arg("--jobs-dir").arg(store.root()).args([verb.as_str(), id.as_str()]);
+                Ok(run_in_foreground(&mut command)?.success())
+            };
+            let ended = run();
+            if verb == JobVerb::Diff || matches!(ended, Ok(false)) {
+                let _ = await_enter();
+            }
+            TopResult::Returned(ended.err().map(|error| format!("cannot run {}: {error}", verb.as_str())))
+        });
+    }
+}
+
+fn await_enter() -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(b"\nEnter: back to top ")?;
+    out.flush()?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(())
+}
+
+/// What an action has led to.
+enum Done {
+    Said(String),
+    Asked(TopInput),
+}
+
+fn perform(store: &Store, env: &Env, effect: &TopEffect, rows: usize) -> Result<Done, Error> {
+    let text = match effect {
+        TopEffect::Ask(id) => {
+            let record = observe(store, id)?.record;
+            let request = record.blocked.map(|blocked| blocked.request_id);
+            let open = answer::open(store, id, request.as_deref())?;
+            let picker = answer::picker(store, id, open, rows / 2)?;
+            return Ok(Done::Asked(TopInput::Asked(id.clone(), picker)));
+        }
+        TopEffect::Answer { id, request_id, response } => {
+            answer::respond(store, id, request_id, response.clone())?.text()
+        }
+        TopEffect::Send(id, text) => send::send(store, id, text.clone(), None)?.text(),
+        TopEffect::Interrupt(id) => interrupt::interrupt(store, id)?.text(),
+        TopEffect::Kill(id) => kill::kill(store, id)?.text(),
+        TopEffect::Continue(id, message) => go_on(store, env, id, message.clone())?,
+        TopEffect::Pause(id) => {
+            pause::pause(store, vec![PauseScope::Job(id.clone())], false)?.text()
+        }
+        TopEffect::Unpause(id) => {
+            unpause::unpause(store, vec![PauseScope::Job(id.clone())])?.text()
+        }
+        TopEffect::Follow(_) | TopEffect::Run(..) | TopEffect::Suspend | TopEffect::Quit => {
+            String::new()
+        }
+    };
+    Ok(Done::Said(text))
+}
+
+/// Recovers a job that was cut off, unless there is a message for it, or resumes any other.
+fn go_on(store: &Store, env: &Env, id: &JobId, message: Option<String>) -> Result<String, Error> {
+    let is_recoverable = observe(store, id)?.record.is_recoverable();
+    if message.is_none() && is_recoverable {
+        return Ok(recover::recover(store, id, env)?.text());
+    }
+    let (id, detach) = (id.clone(), DetachMode::Auto);
+    let request = ResumeRequest { id, message, change: SpecChange::default(), detach };
+    Ok(resume(store, request, env)?.text())
+}
