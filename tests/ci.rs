@@ -1,4 +1,4 @@
-//! The script for CI that README.md shows, and the workflow with the same command.
+//! The script for CI that docs/ci.md shows, and the workflow with the same command.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
@@ -15,8 +15,8 @@ use support::processes::send;
 use support::{Sandbox, await_file};
 
 fn ci_script() -> &'static str {
-    let readme = include_str!("../README.md");
-    let (_, rest) = readme.split_once("<!-- ci-script -->\n```sh\n").unwrap();
+    let page = include_str!("../docs/ci.md");
+    let (_, rest) = page.split_once("<!-- ci-script -->\n```sh\n").unwrap();
     rest.split_once("```").unwrap().0
 }
 

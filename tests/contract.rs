@@ -1,4 +1,4 @@
-//! The contract with callers (`docs/contract.md`): hints that run unchanged, exit codes, the reason
+//! The contract with callers (`docs/json.md`, `docs/status.md`): hints that run unchanged, exit codes, the reason
 //! why a job waits, and the schemas that every answer in these tests is checked against.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
@@ -76,14 +76,10 @@ fn hint(sandbox: &Sandbox, id: &str) -> String {
 }
 
 #[test]
-fn the_documents_list_every_reason() {
-    let contract = include_str!("../docs/contract.md");
-    let readme = include_str!("../README.md");
+fn the_page_of_statuses_lists_every_reason() {
+    let page = include_str!("../docs/status.md");
     for reason in reasons() {
-        assert!(contract.contains(&format!("\n| `{reason}` | ")), "docs/contract.md: {reason}");
-        let word = format!("`{reason}`");
-        let has_row = readme.lines().any(|line| line.starts_with('|') && line.contains(&word));
-        assert!(has_row, "README.md: {reason}");
+        assert!(page.contains(&format!("\n| `{reason}` | ")), "docs/status.md: {reason}");
     }
 }
 

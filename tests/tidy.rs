@@ -20,8 +20,10 @@ const LONG_FUNCTIONS: [&str; 1] = ["src/stream/digest.rs apply"];
 const FLAG_STRUCTS: [&str; 2] = ["src/job/summary.rs Summary", "src/commands/result.rs EndedView"];
 /// The names of hidden verbs are a protocol between versions: these files may use this word.
 const PROTOCOL_WORD: &str = "courier";
-const PROTOCOL_FILES: [&str; 3] = ["src/hidden_verbs.rs", "tests/command_line.rs", ARCHITECTURE];
+const PROTOCOL_FILES: [&str; 4] =
+    ["src/hidden_verbs.rs", "tests/command_line.rs", ARCHITECTURE, INVARIANTS];
 const ARCHITECTURE: &str = "docs/architecture.md";
+const INVARIANTS: &str = "docs/invariants.md";
 
 struct SourceFile {
     path: PathBuf,
@@ -386,12 +388,18 @@ fn code_spans(text: &str) -> Vec<(usize, &str)> {
 #[test]
 fn the_architecture_names_what_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join(ARCHITECTURE)).unwrap();
     let all = rust_files();
     let identifiers: BTreeSet<&str> =
         all.iter().flat_map(|file| file.text.split(|c: char| !is_identifier_char(c))).collect();
+    let mut spans = Vec::new();
+    for page in [ARCHITECTURE, INVARIANTS] {
+        let text = fs::read_to_string(root.join(page)).unwrap();
+        for (line, span) in code_spans(&text) {
+            spans.push((page, line, span.to_owned()));
+        }
+    }
     let mut found = Vec::new();
-    for (line, span) in code_spans(&text) {
+    for (page, line, span) in &spans {
         let parts: Vec<&str> = span.trim_end_matches("()").split("::").collect();
         let is_path = ["src/", "tests/", "docs/"].iter().any(|folder| span.starts_with(folder));
         let is_name = parts.iter().all(|part| part.chars().all(is_identifier_char));
@@ -401,7 +409,7 @@ fn the_architecture_names_what_exists() {
             _ => false,
         };
         if is_gone {
-            found.push(format!("{ARCHITECTURE}:{line}: {span}"));
+            found.push(format!("{page}:{line}: {span}"));
         }
     }
     assert_none(&found, "files and names that do not exist");

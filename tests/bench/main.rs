@@ -3,7 +3,7 @@
 //! the ratios hold on fast and slow machines.
 //!
 //! `cargo bench` measures everything, `cargo bench -- quick` less of it in some seconds, and `cargo
-//! bench -- start logs` only the named benchmarks. The table on stdout is the README's. The bench
+//! bench -- start logs` only the named benchmarks. The table on stdout is that of docs/benchmarks.md. The bench
 //! is its own fake `claude`: with `CLAUDEJOB_BENCH_FAKE` set it plays that part.
 
 mod fake;

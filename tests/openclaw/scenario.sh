@@ -137,11 +137,11 @@ wake() {
 # Prints how many lines the hook has logged since the boot; those of the plugin name it.
 hook_lines() { journalctl --boot --quiet --output=cat --identifier=node | grep -cE '^[^ ]+ claudejob: '; }
 
-# The gateway starts with the configuration that the README names for --wake-url.
+# The gateway starts with the configuration that docs/notifications.md names for --wake-url.
 url() {
   local config=/home/dev/.openclaw/openclaw.json before
   before=$(hook_lines)
-  sed -n '/^{ "hooks"/,/^```/p' $SCENARIO/README.md | sed '$d' | jq '.hooks.token = "for-hooks"' >$SCENARIO/hooks.json
+  sed -n '/^{ "hooks"/,/^```/p' $SCENARIO/notifications.md | sed '$d' | jq '.hooks.token = "for-hooks"' >$SCENARIO/hooks.json
   gateway stop
   jq -s '.[0] * .[1]' $config $SCENARIO/hooks.json >$SCENARIO/with-hooks.json
   cat $SCENARIO/with-hooks.json >$config

@@ -150,7 +150,7 @@ after-reboot() {
   met "steps done" "$(cat /opt/fake/work/* | sort | uniq -c | awk '{print $1}' | xargs)" "3 3 3 3 3 3"
 }
 
-# The same with the unit that the README names, and nobody who calls it.
+# The same with the unit that docs/restarts.md names, and nobody who calls it.
 before-unit() {
   local units=/home/dev/.config/systemd/user settings=/home/dev/.config/claudejob
   mkdir -p "$units" "$settings"
