@@ -47,6 +47,8 @@ pub(crate) struct Step {
 pub(crate) struct Settings {
     /// Also of the blocks before.
     pub(crate) claude: Option<String>,
+    /// A command that the reader does not see, before the first command of the block.
+    pub(crate) before: Option<String>,
     pub(crate) types: Vec<String>,
     pub(crate) exits: Option<i32>,
     not_run: Option<String>,
@@ -108,13 +110,14 @@ impl Page {
         let value = value.trim();
         match (key, value.is_empty()) {
             ("claude", false) => settings.claude = Some(value.to_owned()),
+            ("before", false) => settings.before = Some(value.to_owned()),
             ("types", false) => {
                 settings.types = value.split(" / ").map(|text| text.trim().to_owned()).collect();
             }
             ("exits", false) => settings.exits = value.parse().ok(),
             ("not run", false) => settings.not_run = Some(value.to_owned()),
             ("ci-script", true) => settings.is_ci_script = true,
-            ("claude" | "types" | "exits" | "not run" | "ci-script", _) => {
+            ("claude" | "before" | "types" | "exits" | "not run" | "ci-script", _) => {
                 self.problems.push(format!("{}: {comment:?} has no value", self.place(line)));
             }
             _ => {}
@@ -164,12 +167,13 @@ impl Page {
             while at < block.lines.len() && !block.lines[at].starts_with("$ ") {
                 at += 1;
             }
+            let before = if start == 0 { settings.before.clone() } else { None };
             self.steps.push(Step {
                 run: Run::Shown,
                 line: block.first + start + 1,
                 command,
                 output: (block.first + after, block.first + at),
-                settings: settings.clone(),
+                settings: Settings { before, ..settings.clone() },
             });
         }
     }

@@ -27,8 +27,20 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(90);
 const SIZE: Winsize = Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
 /// Surrounds the exit status after each command.
 const MARK: char = '\u{1e}';
-/// Runs a file with commands for each line in a FIFO, and prints the exit status.
+/// Runs a file with commands for each line in a FIFO, and prints the exit status. `reboot` ends the
+/// jobs as a power cut does: their records are from another boot.
 const SHELL: &str = r#"cd ~/app || exit
+reboot() {
+  local record name
+  for record in ~/.local/state/claudejob/jobs/*/meta.json; do
+    grep -Eq '"status":"(running|queued|blocked|idle)"' "$record" || continue
+    for name in pid claudePid; do
+      kill -KILL "$(sed -n "s/.*\"$name\":\([0-9]*\).*/\1/p" "$record")" 2>/dev/null || true
+    done
+    sed -i 's/"bootId":"[^"]*"/"bootId":"00000000-0000-4000-8000-000000000000"/' "$record"
+  done
+  return 0
+}
 while read -r _ <"$DOCS_DIR/next"; do
   trap 'docs_failed=$?' ERR
   docs_failed=0
@@ -152,10 +164,15 @@ impl Reader {
         let claude = step.settings.claude.as_deref().unwrap_or("done");
         let script = root().join("tests/docs/claude").join(claude);
         assert!(script.exists(), "no script {}", script.display());
+        let script = format!("export FAKE_CLAUDE='{}'\n", script.display());
+        if let Some(before) = &step.settings.before {
+            self.jobs.settle();
+            let outcome = self.type_command(&format!("{script}{before}"), &[]);
+            assert_eq!(outcome.status, Some((0, 0)), "{before}: {:?}", outcome.lines);
+        }
         let command = self.ids.of_this_time(&step.command);
         self.jobs.settle();
         self.jobs.release(&command);
-        let script = format!("export FAKE_CLAUDE='{}'\n", script.display());
         let command = match step.run {
             Run::Script => format!("bash <<'DOCS-SCRIPT'\n{command}\nDOCS-SCRIPT"),
             _ => command,
