@@ -81,11 +81,12 @@ impl Jobs {
             || (!group.is_null() && in_group >= group_limit)
     }
 
-    /// Lets the jobs continue that a command waits for: those that it names, or all.
+    /// Lets the jobs continue that a command waits for: those that it names, or all. One that waits
+    /// for the answer to a message shows how a job works.
     pub(crate) fn release(&self, command: &str) {
         let words: Vec<&str> = command.split(|c: char| c.is_whitespace() || c == ';').collect();
         let waits = ["wait", "-f", "--follow", "--wait"].iter().any(|word| words.contains(word));
-        if !waits || words.contains(&"--timeout") {
+        if !waits || words.contains(&"--timeout") || words.contains(&"send") {
             return;
         }
         let live = self.records().into_iter().filter(|record| record["endedAt"].is_null());

@@ -32,7 +32,7 @@
 //! | `append FILE TEXT` | appends a line to a file |
 //! | `count-running DIR` | appends the number of fakes that run at the same time, and perform this step, to `DIR/counts` |
 //! | `nap MAX` | sleeps for up to MAX milliseconds, always the same time for the same job |
-//! | `rest` | waits until `$DIR/go/$JOB` exists, which it removes, and meanwhile hears messages and interrupts; in `$DIR/resting/$JOB` is then the last text or the argument of the last tool |
+//! | `rest [message]` | waits until `$DIR/go/$JOB` exists, which it removes, or for a message, and meanwhile hears messages and interrupts; in `$DIR/resting/$JOB` is then the last text or the argument of the last tool |
 //! | `sh COMMAND` | runs a command in a shell, without its output |
 //! | `fresh STEP`, `resumed STEP` | performs the step if the conversation is new, or resumed |
 //! | `once FILE STEP` | performs the step if FILE does not exist, and creates it first |
@@ -176,7 +176,7 @@ fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -
             std::thread::sleep(Duration::from_millis(nap_of(&expand("$JOB"), max)));
             Ok(())
         }
-        "rest" => rest_until_go(talk),
+        "rest" => rest_until_go(talk, rest == "message"),
         "sh" => run_silently(rest),
         "fresh" | "resumed" => {
             let is_resumed = arguments.iter().any(|argument| argument == "--resume");
@@ -263,7 +263,7 @@ fn hear(file: &str, talk: &mut Conversation) -> io::Result<Option<String>> {
 }
 
 /// Messages must come one by one: a second one in the buffer of stdin would stay there.
-fn rest_until_go(talk: &mut Conversation) -> io::Result<()> {
+fn rest_until_go(talk: &mut Conversation, ends_with_message: bool) -> io::Result<()> {
     let (resting, go) = (path("$DIR/resting"), path("$DIR/go/$JOB"));
     fs::create_dir_all(&resting)?;
     let resting = resting.join(expand("$JOB"));
@@ -280,11 +280,12 @@ fn rest_until_go(talk: &mut Conversation) -> io::Result<()> {
                 io::copy(&mut io::stdin().lock(), &mut io::sink())?;
                 std::process::exit(0);
             }
+            Some(_) if ends_with_message => break,
             Some(_) => {}
         }
     }
-    fs::remove_file(&resting)?;
-    fs::remove_file(&go)
+    let _ = fs::remove_file(&go);
+    fs::remove_file(&resting)
 }
 
 fn run_silently(command: &str) -> io::Result<()> {
