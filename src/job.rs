@@ -3,6 +3,7 @@
 //!
 //! Pure: nothing in this module reads a file, a clock or a process.
 
+mod engine;
 mod event_log;
 mod filter;
 mod hint;
@@ -26,6 +27,7 @@ mod waiting;
 mod work_time;
 mod worktree;
 
+pub(crate) use engine::{EngineOptions, EngineRef};
 pub(crate) use event_log::{EventKind, EventLine, FreezeSkip, WaitReason};
 pub(crate) use filter::Filter;
 pub(crate) use hint::{

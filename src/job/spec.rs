@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::NotifyEvent;
-use super::{JobId, OpenClawRecipients, QueueOptions, WakeTarget, Worktree};
+use super::{EngineOptions, JobId, OpenClawRecipients, QueueOptions, WakeTarget, Worktree};
 
 /// The request for a job, except for the prompt, which is in `prompt.txt`, and the environment,
 /// which is not stored.
@@ -65,6 +65,9 @@ pub(crate) struct Spec {
     pub start_commit: Option<String>,
     /// Shell command that runs in the job's directory before claude (`--setup`).
     pub setup: Option<String>,
+    /// The engine that starts the job's workers; `None` for this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineOptions>,
 }
 
 /// Options of claude.

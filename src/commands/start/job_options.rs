@@ -190,6 +190,7 @@ impl JobOptions {
             worktree,
             start_commit: None,
             setup,
+            engine: None,
         };
         self.run.into_change().apply(&mut spec);
         let detach = self.detach;

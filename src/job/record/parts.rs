@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Detached, EarlierTotals, Exit, ReleasedQuestion, TurnFailure};
-use crate::job::{LeftProcess, Reason, Timestamp};
+use crate::job::{EngineRef, LeftProcess, Reason, Timestamp};
 use crate::text::is_zero;
 
 /// The worker, its claude and their machine.
@@ -28,6 +28,9 @@ pub(crate) struct WorkerInfo {
     pub machine_id: Option<String>,
     /// How the worker is detached from the process that started it; `None` until it is known.
     pub detached: Option<Detached>,
+    /// What the engine that started the worker calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineRef>,
 }
 
 /// Points in time and durations.
