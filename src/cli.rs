@@ -63,7 +63,10 @@ killed, 4 no such job, 5 the job waits for an answer, 75 temporary failure (try 
 /// The verbs in the groups and the order in which the help lists them.
 pub(crate) const GROUPS: [(&str, &[&str]); 5] = [
     ("Start", &["run", "start", "rerun", "resume", "recover"]),
-    ("Look", &["list", "top", "status", "logs", "result", "diff", "wait", "events", "stats", "export"]),
+    (
+        "Look",
+        &["list", "top", "status", "logs", "result", "diff", "wait", "events", "stats", "export"],
+    ),
     ("Talk", &["answer", "send", "interrupt", "finish"]),
     ("Control", &["kill", "pause", "unpause", "update", "clean", "rm"]),
     ("Set up", &["doctor", "setup", "demo", "redeliver", "mcp", "sidecar", "completions", "help"]),

@@ -133,9 +133,20 @@ fn all() -> Vec<(&'static str, Value)> {
 #[test]
 fn each_verb_has_a_schema() {
     // `run` answers as `wait` does, `resume` as `recover`, `rerun` as `start`, `unpause` as `pause`;
-    // `demo` runs other verbs, a script is no JSON, and `mcp` speaks a protocol of its own.
+    // `demo` runs other verbs, a script is no JSON, `mcp` speaks a protocol of its own,
+    // and `top` answers a person.
     let mut described: Vec<&str> = all().into_iter().map(|(name, _)| name).collect();
-    described.extend(["run", "resume", "demo", "completions", "rerun", "unpause", "rm", "mcp"]);
+    described.extend([
+        "run",
+        "resume",
+        "demo",
+        "completions",
+        "rerun",
+        "unpause",
+        "rm",
+        "mcp",
+        "top",
+    ]);
     for verb in Cli::command().get_subcommands() {
         assert!(described.contains(&verb.get_name()), "{}: add it to all()", verb.get_name());
     }

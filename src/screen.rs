@@ -13,11 +13,11 @@ mod styled_lines;
 mod terminal;
 pub(crate) mod top;
 
+pub(crate) use conversation::conversation_lines;
 pub(crate) use inline::InlineArea;
 pub(crate) use input_line::{InputLine, InputView};
 pub(crate) use keys::{Key, Keyboard};
 pub(crate) use picker::{Picker, PickerStep, PickerView};
-pub(crate) use conversation::conversation_lines;
 pub(crate) use style::{remove_colors, screen_style};
 pub(crate) use styled_lines::{fitted, styled_lines};
 pub(crate) use terminal::RawTerminal;

@@ -24,7 +24,7 @@ use crate::store::Store;
 use actions::{Actions, TopResult};
 use display::Display;
 use jobs::WatchedJobs;
-use said::Conversation;
+use said::FollowedConversation;
 
 /// Signals that end or stop the call, and the one of a new size of the terminal.
 const SIGNALS: [Signal; 6] = [
@@ -63,7 +63,7 @@ impl TopArgs {
 
 /// What has changed since the last drawing.
 #[derive(Debug, Default)]
-struct Changes {
+struct PendingChanges {
     /// Indices of the watched jobs.
     jobs: BTreeSet<usize>,
     new: BTreeSet<JobId>,
@@ -71,7 +71,7 @@ struct Changes {
     all: bool,
 }
 
-impl Changes {
+impl PendingChanges {
     fn has_jobs(&self) -> bool {
         self.all || !self.jobs.is_empty() || !self.new.is_empty()
     }
@@ -82,12 +82,12 @@ struct Top<'a> {
     store: &'a Store,
     model: TopModel,
     jobs: WatchedJobs<'a>,
-    said: Option<Conversation>,
+    said: Option<FollowedConversation>,
     actions: Actions,
     /// What other threads have found or done.
     results: Receiver<TopResult>,
     display: Display,
-    changes: Changes,
+    changes: PendingChanges,
     is_drawn: bool,
     drawn_at: Instant,
     queue_read_at: Instant,
@@ -109,7 +109,7 @@ impl<'a> Top<'a> {
             actions,
             results,
             display,
-            changes: Changes { all: true, queue: true, ..Changes::default() },
+            changes: PendingChanges { all: true, queue: true, ..PendingChanges::default() },
             is_drawn: false,
             drawn_at: now,
             queue_read_at: now,
@@ -124,7 +124,8 @@ impl<'a> Top<'a> {
             self.draw_if_due()?;
             let mut next = self.jobs.watch.next_until(self.deadline());
             if next.is_none() {
-                self.tick();
+                // Ages pass.
+                self.is_drawn = false;
             }
             // All that has happened until now is shown at once.
             while let Some(notice) = next {
@@ -141,7 +142,7 @@ impl<'a> Top<'a> {
     fn deadline(&self) -> Option<Instant> {
         let queue = if self.changes.queue { Some(self.queue_due()) } else { None };
         let drawing = if self.is_drawn { None } else { Some(self.drawn_at + MIN_INTERVAL) };
-        let second = if self.model.has_clock() { Some(next_second()) } else { None };
+        let second = self.model.clock_step().map(next_step);
         [queue, drawing, second].into_iter().flatten().min()
     }
 
@@ -149,16 +150,11 @@ impl<'a> Top<'a> {
         self.queue_read_at + MIN_QUEUE_INTERVAL
     }
 
-    fn tick(&mut self) {
-        if self.model.has_clock() {
-            self.input(TopInput::Tick(clock::now()));
-        }
-    }
-
     fn draw_if_due(&mut self) -> Result<(), Error> {
         if self.is_drawn || self.drawn_at.elapsed() < MIN_INTERVAL {
             return Ok(());
         }
+        self.input(TopInput::Tick(clock::now()));
         let answers = self.jobs.answers(&self.model);
         if !answers.is_empty() {
             self.input(TopInput::Changed(answers));
@@ -297,7 +293,7 @@ impl<'a> Top<'a> {
     /// Reads the conversation of another job from now on.
     fn follow(&mut self, id: &JobId) {
         self.jobs.choose(id);
-        let (conversation, entries) = Conversation::read_end(self.store, id);
+        let (conversation, entries) = FollowedConversation::read_end(self.store, id);
         self.said = Some(conversation);
         // Its record says more than the summary of the list.
         self.changes.new.insert(id.clone());
@@ -315,6 +311,10 @@ impl<'a> Top<'a> {
                 self.input(TopInput::Jobs(jobs));
             }
             let mut ids = changes.new;
+            if changes.all {
+                // Its record says more than its summary.
+                ids.extend(self.said.as_ref().map(|conversation| conversation.id.clone()));
+            }
             for index in changes.jobs {
                 ids.extend(self.jobs.id(index).cloned());
             }
@@ -352,8 +352,9 @@ impl<'a> Top<'a> {
     }
 }
 
-/// Returns when the next second of the clock begins.
-fn next_second() -> Instant {
-    let passed = clock::now().epoch_ms().rem_euclid(1_000);
-    Instant::now() + Duration::from_millis(1_000 - u64::try_from(passed).unwrap_or_default())
+/// Returns when the next second or minute of the clock begins.
+fn next_step(step: Duration) -> Instant {
+    let step_ms = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
+    let left_ms = step_ms - clock::now().epoch_ms().rem_euclid(step_ms);
+    Instant::now() + Duration::from_millis(u64::try_from(left_ms).unwrap_or_default())
 }

@@ -302,7 +302,6 @@ impl Poller {
     }
 
     /// Makes this notice no longer.
-    #[cfg_attr(target_os = "linux", allow(dead_code, reason = "inotify forgets what it watches"))]
     fn remove(&self, notice: &Notice) {
         self.polled.lock().unwrap_or_else(PoisonError::into_inner).remove(notice);
     }
@@ -310,6 +309,9 @@ impl Poller {
     fn run(&self) {
         loop {
             let polled = self.polled.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if polled.is_empty() {
+                return;
+            }
             std::thread::sleep(if polled.len() < SLOW_POLL_FILES {
                 POLL_INTERVAL
             } else {

@@ -12,6 +12,7 @@ mod table;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
@@ -19,12 +20,14 @@ use unicode_width::UnicodeWidthStr;
 use super::{InputLine, Key, Picker};
 use crate::job::{JobId, Status, Timestamp};
 use crate::stream::transcript::TranscriptLine;
-use job::by_attention;
 use draw::{MAX_TYPED_ROWS, label};
+use job::by_attention;
 use layout::{LayoutNeeds, TopLayout};
 
 pub(crate) use job::{JobPlace, TopJob};
 
+/// Age from which it is shown in hours.
+const LONG_AGO: Duration = Duration::from_secs(3_600);
 /// Maximum number of entries of the conversation that are kept.
 const MAX_ENTRIES: usize = 500;
 
@@ -220,10 +223,17 @@ impl TopModel {
         effects
     }
 
-    /// Returns whether anything shown changes with the time.
-    pub(crate) fn has_clock(&self) -> bool {
-        let rows = self.visible_jobs();
-        !self.queue.limits.is_empty() || rows.chain(self.chosen_job()).any(TopJob::is_live)
+    /// Returns the steps in which the shown times change: seconds, or minutes if all that is shown
+    /// happened long ago.
+    pub(crate) fn clock_step(&self) -> Option<Duration> {
+        let mut jobs = self.visible_jobs().peekable();
+        jobs.peek()?;
+        let is_recent = |job: &TopJob| {
+            let has_ended = job.ended_at.filter(|_| !job.is_live());
+            has_ended.is_none_or(|at| self.now.since(at) < LONG_AGO)
+        };
+        let has_seconds = !self.queue.limits.is_empty() || jobs.any(is_recent);
+        Some(Duration::from_secs(if has_seconds { 1 } else { 60 }))
     }
 
     /// Returns the jobs in the visible rows of the list.
@@ -343,11 +353,14 @@ impl TopModel {
             }
             _ => 1,
         };
-        TopLayout::new(self.size, &LayoutNeeds {
-            jobs: self.shown.len(),
-            footer: u16::try_from(footer).unwrap_or(1),
-            has_notes: !self.header_notes().is_empty(),
-            is_answering: matches!(self.mode, TopMode::Answering(..)),
-        })
+        TopLayout::new(
+            self.size,
+            &LayoutNeeds {
+                jobs: self.shown.len(),
+                footer: u16::try_from(footer).unwrap_or(1),
+                has_notes: !self.header_notes().is_empty(),
+                is_answering: matches!(self.mode, TopMode::Answering(..)),
+            },
+        )
     }
 }

@@ -73,8 +73,8 @@ impl Actions {
     pub(super) fn perform(&self, effect: TopEffect, rows: usize) {
         self.in_thread(move |store, env| {
             let input = match perform(store, env, &effect, rows) {
-                Ok(Done::Asked(input)) => input,
-                Ok(Done::Said(text)) => {
+                Ok(ActionResult::Asked(input)) => *input,
+                Ok(ActionResult::Said(text)) => {
                     let text = strip_str(&text).to_string();
                     TopInput::Done(effect, Ok(one_line(&text, MAX_TEXT_CHARS)))
                 }
@@ -104,7 +104,9 @@ impl Actions {
             if verb == JobVerb::Diff || matches!(ended, Ok(false)) {
                 let _ = await_enter();
             }
-            TopResult::Returned(ended.err().map(|error| format!("cannot run {}: {error}", verb.as_str())))
+            TopResult::Returned(
+                ended.err().map(|error| format!("cannot run {}: {error}", verb.as_str())),
+            )
         });
     }
 }
@@ -119,19 +121,24 @@ fn await_enter() -> io::Result<()> {
 }
 
 /// What an action has led to.
-enum Done {
+enum ActionResult {
     Said(String),
-    Asked(TopInput),
+    Asked(Box<TopInput>),
 }
 
-fn perform(store: &Store, env: &Env, effect: &TopEffect, rows: usize) -> Result<Done, Error> {
+fn perform(
+    store: &Store,
+    env: &Env,
+    effect: &TopEffect,
+    rows: usize,
+) -> Result<ActionResult, Error> {
     let text = match effect {
         TopEffect::Ask(id) => {
             let record = observe(store, id)?.record;
             let request = record.blocked.map(|blocked| blocked.request_id);
             let open = answer::open(store, id, request.as_deref())?;
             let picker = answer::picker(store, id, open, rows / 2)?;
-            return Ok(Done::Asked(TopInput::Asked(id.clone(), picker)));
+            return Ok(ActionResult::Asked(Box::new(TopInput::Asked(id.clone(), picker))));
         }
         TopEffect::Answer { id, request_id, response } => {
             answer::respond(store, id, request_id, response.clone())?.text()
@@ -150,7 +157,7 @@ fn perform(store: &Store, env: &Env, effect: &TopEffect, rows: usize) -> Result<
             String::new()
         }
     };
-    Ok(Done::Said(text))
+    Ok(ActionResult::Said(text))
 }
 
 /// Recovers a job that was cut off, unless there is a message for it, or resumes any other.

@@ -1,7 +1,8 @@
 //! The jobs of the directory, which are watched for changes.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 
 use crate::commands::observe::{Observed, try_load_checked};
 use crate::commands::status::{QueueView, status_view_in_queue};
@@ -23,7 +24,7 @@ pub(super) struct WatchedJobs<'a> {
     pub watch: Watch,
     queue: Queue,
     /// The directories of the queue that are not watched yet, because they do not exist.
-    unwatched: Vec<std::path::PathBuf>,
+    unwatched: Vec<PathBuf>,
     /// Each job that was watched, by its index in the watch.
     ids: Vec<JobId>,
     indices: HashMap<JobId, usize>,
@@ -34,8 +35,7 @@ pub(super) struct WatchedJobs<'a> {
 impl<'a> WatchedJobs<'a> {
     pub(super) fn new(store: &'a Store) -> Self {
         let queue = Queue::for_jobs_dir(store.root());
-        let mut watch = Watch::new();
-        watch.add_root_and_removals(store.root());
+        let watch = Watch::new();
         let unwatched = queue.directories().to_vec();
         let (ids, indices) = (Vec::new(), HashMap::new());
         Self { store, watch, queue, unwatched, ids, indices, chosen: None }
@@ -80,9 +80,16 @@ impl<'a> WatchedJobs<'a> {
         }
     }
 
+    /// Watches the jobs directory, which may have been created or replaced.
+    fn watch_root(&mut self) {
+        self.watch.add_root_and_removals(self.store.root());
+        self.unwatched = self.queue.directories().to_vec();
+        self.watch_queue();
+    }
+
     /// Loads all jobs. The record of an ended one is not read if its summary is known.
     pub(super) fn load_all(&mut self) -> Result<Vec<TopJob>, Error> {
-        self.watch_queue();
+        self.watch_root();
         let (summaries, listed) = self.store.summaries()?;
         let queue = OnceCell::new();
         let mut jobs = Vec::with_capacity(listed.len());
@@ -171,7 +178,8 @@ impl<'a> WatchedJobs<'a> {
         // One limit has several names.
         ends.sort();
         ends.dedup_by(|a, b| a.1 == b.1);
-        let mut state = QueueState { slots: running.len(), max_slots, limits: ends, ..QueueState::default() };
+        let slots = running.len();
+        let mut state = QueueState { slots, max_slots, limits: ends, ..QueueState::default() };
         for pause in self.queue.paused().pauses() {
             match pause {
                 PauseScope::All => state.paused.push("the queue".to_owned()),
@@ -254,6 +262,6 @@ fn from_summary(summary: Summary) -> TopJob {
     }
 }
 
-fn labels(labels: &std::collections::BTreeMap<String, String>) -> Vec<String> {
+fn labels(labels: &BTreeMap<String, String>) -> Vec<String> {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect()
 }

@@ -15,7 +15,7 @@ const PART_BYTES: u64 = 1 << 20;
 const LIMITS: LogLimits = LogLimits { max_bytes: Some(PART_BYTES), max_chars: Some(1 << 20) };
 
 /// The conversation of a job up to an offset.
-pub(super) struct Conversation {
+pub(super) struct FollowedConversation {
     pub id: JobId,
     /// Offset in the log up to which it was read.
     offset: u64,
@@ -23,7 +23,7 @@ pub(super) struct Conversation {
     is_live: bool,
 }
 
-impl Conversation {
+impl FollowedConversation {
     /// Reads the end of a job's conversation.
     pub(super) fn read_end(store: &Store, id: &JobId) -> (Self, Vec<TranscriptLine>) {
         let mut conversation = Self { id: id.clone(), offset: 0, is_live: true };

@@ -104,7 +104,11 @@ impl InotifyWatches {
         let Some(shared) = &self.shared else { return self.poller.add(Notice::Root) };
         let mut state = shared.state();
         match shared.inotify.add_watch(root, AddWatchFlags::IN_MOVED_TO | flags) {
-            Ok(wd) => drop(state.watched.insert(wd, WatchTarget::Root)),
+            Ok(wd) => {
+                state.watched.insert(wd, WatchTarget::Root);
+                // It did not exist before.
+                self.poller.remove(&Notice::Root);
+            }
             Err(_) => self.poller.add(Notice::Root),
         }
     }

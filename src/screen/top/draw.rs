@@ -9,8 +9,8 @@ use unicode_width::UnicodeWidthStr;
 use super::header::Part;
 use super::table::{MARK_WIDTH, TopTable, now_text};
 use super::{TopMode, TopModel, TypedFor, help};
-use crate::screen::Picker;
 use crate::output::{BOLD, DIM, PLAIN, RED, YELLOW, fit, pad, short_path};
+use crate::screen::Picker;
 use crate::screen::{conversation_lines, screen_style, styled_lines};
 use crate::text::{harmless, one_line};
 
@@ -24,7 +24,7 @@ pub(super) const MAX_TYPED_ROWS: u16 = 5;
 struct Pen<'a> {
     buffer: &'a mut Buffer,
     area: Rect,
-        /// The next position, from the left upper corner of the area.
+    /// The next position, from the left upper corner of the area.
     x: u16,
     y: u16,
 }
@@ -221,10 +221,11 @@ impl TopModel {
             (None, _) if !self.filter.is_empty() => {
                 let filter = harmless(&self.filter);
                 let count = format!("{} of {} jobs", self.shown.len(), self.jobs.len());
-                pen.put_fitting(&[(BOLD, format!("/{filter}")), (PLAIN, count), (
-                    DIM,
-                    "Esc: all jobs".to_owned(),
-                )]);
+                pen.put_fitting(&[
+                    (BOLD, format!("/{filter}")),
+                    (PLAIN, count),
+                    (DIM, "Esc: all jobs".to_owned()),
+                ]);
             }
             (None, _) => {
                 let keys = help::SHORT.iter().map(|(key, what)| (DIM, format!("{key} {what}")));
@@ -249,12 +250,10 @@ pub(super) fn label(purpose: &TypedFor, width: u16) -> String {
 fn draw_picker(picker: &Picker, pen: &mut Pen<'_>) -> Option<(u16, u16)> {
     let (width, height) = (usize::from(pen.area.width), usize::from(pen.area.height));
     let view = picker.view(width, height);
-    let mut y = pen.area.y;
-    for line in view.lines.iter().take(height) {
-        for line in styled_lines(line, width).iter().take(1) {
+    for (y, text) in (pen.area.y..pen.area.bottom()).zip(&view.lines) {
+        if let Some(line) = styled_lines(text, width).first() {
             pen.buffer.set_line(pen.area.x, y, line, pen.area.width);
         }
-        y += 1;
     }
     let (x, y) = view.cursor?;
     pen.position(x, y)

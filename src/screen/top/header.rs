@@ -40,10 +40,13 @@ impl TopModel {
             parts.push((PLAIN, format_cost(usd, is_lower_bound)));
         }
         if self.queue.slots > 0 {
-            parts.push((PLAIN, match self.queue.max_slots {
-                Some(max) => format!("{} of {max} slots", self.queue.slots),
-                None => format!("{} slots", self.queue.slots),
-            }));
+            parts.push((
+                PLAIN,
+                match self.queue.max_slots {
+                    Some(max) => format!("{} of {max} slots", self.queue.slots),
+                    None => format!("{} slots", self.queue.slots),
+                },
+            ));
         }
         if ended > 0 {
             parts.push((PLAIN, format!("{ended} ended")));

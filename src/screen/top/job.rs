@@ -94,9 +94,7 @@ impl TopJob {
                 (4, position.unwrap_or(i64::MAX))
             }
             None => (5, 0),
-            Some(Status::Completed | Status::Failed | Status::Killed) => {
-                (6, newest(self.ended_at))
-            }
+            Some(Status::Completed | Status::Failed | Status::Killed) => (6, newest(self.ended_at)),
         }
     }
 }

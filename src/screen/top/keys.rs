@@ -95,10 +95,10 @@ impl TopModel {
             }
             Key::Char('r') => self.type_for(TypedFor::Continuation(id)),
             Key::Char('s') if !job.is_live() => {
-                self.refuse(&format!("{id} is {}: r continues it", state(&job)))
+                self.refuse(&format!("{}: r continues it", has_ended(&job)))
             }
             Key::Char('s') => self.type_for(TypedFor::Message(id)),
-            _ if !job.is_live() => self.refuse(&format!("{id} is {}", state(&job))),
+            _ if !job.is_live() => self.refuse(&has_ended(&job)),
             Key::Char('i') => vec![TopEffect::Interrupt(id)],
             Key::Char('p') if self.queue.paused_jobs.contains(&id) => {
                 vec![TopEffect::Unpause(id)]
@@ -174,7 +174,7 @@ impl TopModel {
         Vec::new()
     }
 
-    /// Shows a message that could not be sent in the line again.
+    /// Shows a message that could not be sent, to be sent again.
     pub(super) fn type_again(&mut self, purpose: TypedFor, text: &str) {
         if matches!(self.mode, TopMode::Choosing) {
             let mut line = InputLine::default();
@@ -182,6 +182,10 @@ impl TopModel {
             self.mode = TopMode::Typing(purpose, line);
         }
     }
+}
+
+fn has_ended(job: &TopJob) -> String {
+    format!("{} has ended ({})", job.id, state(job))
 }
 
 fn state(job: &TopJob) -> &'static str {

@@ -49,7 +49,8 @@ impl TopLayout {
         let body = left;
         let (fifths, least) = if needs.is_answering { (1, 1) } else { (2, 3) };
         let most = (body * fifths / 5).max(least).min(body);
-        let list = u16::try_from(needs.jobs).unwrap_or(u16::MAX).clamp(1.min(body), most.max(1.min(body)));
+        let list =
+            u16::try_from(needs.jobs).unwrap_or(u16::MAX).clamp(1.min(body), most.max(1.min(body)));
         let heights = [header, heads, list, title, body - list, footer];
         let mut rects = [Rect::default(); 6];
         let mut y = 0;

@@ -155,7 +155,7 @@ fn time(job: &TopJob, now: Timestamp) -> String {
     let since = match (job.status, &job.blocked, job.work_time) {
         (Some(Status::Blocked), Some(blocked), _) => now.since(blocked.since),
         (Some(status), ..) if !status.is_live() => match job.ended_at {
-            Some(at) => return format!("-{}", format_duration(now.since(at))),
+            Some(at) => return format!("{} ago", format_duration(now.since(at))),
             None => return String::new(),
         },
         (_, _, Some(time)) => time.at(now),

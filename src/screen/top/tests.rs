@@ -84,8 +84,7 @@ pub(super) fn press(model: &mut TopModel, keys: &str) -> Vec<TopEffect> {
 }
 
 fn shown(model: &TopModel) -> String {
-    let ids: Vec<&str> =
-        model.shown.iter().map(|index| model.jobs[*index].id.as_str()).collect();
+    let ids: Vec<&str> = model.shown.iter().map(|index| model.jobs[*index].id.as_str()).collect();
     ids.join(" ")
 }
 
@@ -138,9 +137,7 @@ fn keys_become_effects() {
         ("done", "s", none.clone()),
         ("work", "r", none.clone()),
         ("done", "r<enter>", vec![TopEffect::Continue(id("done"), None)]),
-        ("done", "rTests<enter>", vec![
-            TopEffect::Continue(id("done"), Some("Tests".to_owned())),
-        ]),
+        ("done", "rTests<enter>", vec![TopEffect::Continue(id("done"), Some("Tests".to_owned()))]),
         ("wait", "p", vec![TopEffect::Pause(id("wait"))]),
         ("done", "p", none.clone()),
         ("work", "?q", none.clone()),
@@ -172,8 +169,8 @@ fn a_key_that_does_nothing_says_why() {
     for (keys, text) in [
         ("ja", "work asks nothing"),
         ("jr", "work is running: s sends a message"),
-        ("Gs", "done is completed: r continues it"),
-        ("GK", "done is completed"),
+        ("Gs", "done has ended (completed): r continues it"),
+        ("GK", "done has ended (completed)"),
         ("Kn", "ask was not killed"),
         ("/none<enter>K", "no job is chosen"),
     ] {
@@ -204,13 +201,16 @@ fn the_choice_stays_on_its_job() {
     let follow = [TopEffect::Follow(id("ask"))];
     assert_eq!(model.handle(TopInput::Removed(id("work"))), follow);
     assert!(model.conversation.is_empty());
-    assert_eq!(press(&mut model, "jjjjjkG<end><down>g<up>"), [
-        TopEffect::Follow(id("wait")),
-        TopEffect::Follow(id("done")),
-        TopEffect::Follow(id("wait")),
-        TopEffect::Follow(id("done")),
-        TopEffect::Follow(id("new")),
-    ]);
+    assert_eq!(
+        press(&mut model, "jjjjjkG<end><down>g<up>"),
+        [
+            TopEffect::Follow(id("wait")),
+            TopEffect::Follow(id("done")),
+            TopEffect::Follow(id("wait")),
+            TopEffect::Follow(id("done")),
+            TopEffect::Follow(id("new")),
+        ]
+    );
 }
 
 fn entry(text: &str) -> TranscriptLine {
@@ -288,11 +288,16 @@ fn a_text_that_was_not_sent_can_be_sent_again() {
 }
 
 #[test]
-fn only_live_jobs_need_a_clock() {
-    let mut model = model(vec![job("done", Status::Completed, -10)]);
-    assert!(!model.has_clock());
+fn the_clock_has_steps_of_what_is_shown() {
+    let step = |model: &TopModel| model.clock_step().map(|step| step.as_secs());
+    assert_eq!(step(&model(Vec::new())), None);
+    let mut model = model(vec![job("old", Status::Completed, -4_000)]);
+    assert_eq!(step(&model), Some(60));
+    let _ = model.handle(TopInput::Changed(vec![job("new", Status::Completed, -3)]));
+    assert_eq!(step(&model), Some(1));
+    let _ = model.handle(TopInput::Removed(id("new")));
     let _ = model.handle(TopInput::Changed(vec![job("work", Status::Running, 0)]));
-    assert!(model.has_clock());
+    assert_eq!(step(&model), Some(1));
 }
 
 #[test]

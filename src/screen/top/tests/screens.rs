@@ -26,7 +26,7 @@ fn drawn(model: &TopModel) -> (String, Buffer) {
         while x < width {
             let symbol = buffer[(x, y)].symbol();
             line.push_str(symbol);
-            x += u16::try_from(unicode_width::UnicodeWidthStr::width(symbol).max(1)).unwrap();
+            x += u16::try_from(symbol.width().max(1)).unwrap();
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -75,7 +75,8 @@ fn some_jobs() -> TopModel {
     let why = "it is number 1 in the queue for a slot";
     queued.waiting_for = Some(WaitingFor::new(WaitKind::Slot, None, why));
     let mut done = job("done", Status::Completed, -90_000);
-    done.text = Some("Fixed: `slug` joins the words with single dashes. All 3 tests pass.".to_owned());
+    done.text =
+        Some("Fixed: `slug` joins the words with single dashes. All 3 tests pass.".to_owned());
     let mut jobs = vec![login, limited, failed, queued, done];
     jobs.push(job("ask", Status::Blocked, -75));
     for index in 0..30 {
