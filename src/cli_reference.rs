@@ -85,6 +85,11 @@ fn verb_page(verb: &Command) -> String {
             None => sections.push(("Commands", item)),
         }
     }
+    // As in the help: first what has no heading of its own.
+    sections.sort_by_key(|(heading, _)| {
+        let order = ["Arguments", "Commands", "Options"];
+        order.iter().position(|name| name == heading).unwrap_or(order.len())
+    });
     for (heading, items) in sections {
         write!(page, "\n## {heading}\n\n{items}").unwrap();
     }
@@ -139,7 +144,7 @@ fn split_default(help: &str) -> (String, Option<String>) {
     let split = help.split_once(" [").and_then(|(before, rest)| {
         let (words, after) = rest.split_once(']')?;
         let value = words.strip_prefix("default: ")?;
-        Some((format!("{before}{after}"), format!("Default: {value}.")))
+        Some((format!("{before}{after}"), sentence(&format!("Default: {value}"))))
     });
     match split {
         Some((help, default)) => (help, Some(default)),

@@ -58,7 +58,9 @@ impl Answer for InterruptAnswer {
     fn text(&self) -> String {
         let id = painted(BOLD, self.job_id.as_str());
         match &self.error {
-            None if self.status == Status::Idle => format!("Job {id} was interrupted and is idle.\n"),
+            None if self.status == Status::Idle => {
+                format!("Job {id} was interrupted and is idle.\n")
+            }
             // Its end may be recorded already, or not yet.
             None => format!("Job {id} was interrupted.\n"),
             Some(error) => sentence(&format!("Job {id} was not interrupted: {error}.")),
