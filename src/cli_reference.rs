@@ -32,8 +32,8 @@ fn pages() -> BTreeMap<String, String> {
 /// Returns the page with the list of verbs and the options that all of them have.
 fn overview(program: &Command) -> String {
     let mut page = format!("{GENERATED}# Command line\n\n");
-    page += "A page for each command, with all its options. `claudejob help COMMAND` shows the same text, and so \
-             does\n`man claudejob-COMMAND`.\n";
+    page += "A page for each command, with all its options. `claudejob help COMMAND` shows the same text, \
+             and so does\n`man claudejob-COMMAND`; `claudejob COMMAND -h` is shorter.\n";
     for (group, names) in GROUPS {
         write!(page, "\n## {group}\n\n| command | |\n|---|---|\n").unwrap();
         for name in names.iter().filter(|name| **name != "help") {
