@@ -1,4 +1,4 @@
-//! The contract with callers (`docs/json.md`, `docs/status.md`): hints that run unchanged, exit codes, the reason
+//! The contract with callers (`docs/json.md`, `docs/status.md`, `docs/errors.md`): hints that run unchanged, exit codes, the reason
 //! why a job waits, and the schemas that every answer in these tests is checked against.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
@@ -80,6 +80,17 @@ fn the_page_of_statuses_lists_every_reason() {
     let page = include_str!("../docs/status.md");
     for reason in reasons() {
         assert!(page.contains(&format!("\n| `{reason}` | ")), "docs/status.md: {reason}");
+    }
+}
+
+#[test]
+fn the_page_of_errors_lists_every_code() {
+    let page = include_str!("../docs/errors.md");
+    for source in [include_str!("../src/error.rs"), include_str!("../src/error/worktree.rs")] {
+        for rest in source.split("code \"").skip(1) {
+            let code = rest.split('"').next().unwrap();
+            assert!(page.contains(&format!("`{code}`")), "docs/errors.md: {code}");
+        }
     }
 }
 
