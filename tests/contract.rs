@@ -1,5 +1,6 @@
-//! The contract with callers (`docs/json.md`, `docs/status.md`, `docs/errors.md`): hints that run unchanged, exit codes, the reason
-//! why a job waits, and the schemas that every answer in these tests is checked against.
+//! The contract with callers (`docs/json.md`, `docs/status.md`, `docs/errors.md`): hints that run
+//! unchanged, exit codes, the reason why a job waits, and the schemas that every answer in these
+//! tests is checked against.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
