@@ -124,6 +124,9 @@ struct Reader {
     sandbox: Sandbox,
     shell: Child,
     terminal: File,
+    /// The FIFO from which the shell reads a line for each command. It is always open, so that the
+    /// shell finds no end of it.
+    next: File,
     jobs: Jobs,
     ids: Ids,
 }
@@ -135,6 +138,7 @@ impl Reader {
         let folder = sandbox.path("docs");
         fs::create_dir(&folder).unwrap();
         mkfifo(&folder.join("next"), Mode::S_IRWXU).unwrap();
+        let next = File::options().read(true).write(true).open(folder.join("next")).unwrap();
         fs::write(folder.join("shell"), SHELL).unwrap();
         let pty = openpty(&SIZE, None).unwrap();
         let mut shell = Command::new("setsid");
@@ -145,7 +149,7 @@ impl Reader {
         let shell = shell.stderr(pty.slave).spawn().unwrap();
         let jobs = Jobs { directory: sandbox.jobs(), stand_in: sandbox.path("") };
         let terminal = File::from(pty.master);
-        let mut reader = Self { sandbox, shell, terminal, jobs, ids: Ids::default() };
+        let mut reader = Self { sandbox, shell, terminal, next, jobs, ids: Ids::default() };
         reader.warm_up();
         reader
     }
@@ -184,8 +188,7 @@ impl Reader {
     fn type_command(&mut self, command: &str, types: &[String]) -> Outcome {
         let folder = self.sandbox.path("docs");
         fs::write(folder.join("commands"), format!("{command}\n")).unwrap();
-        // The shell opens the other end when it is ready for a command.
-        fs::write(folder.join("next"), "\n").unwrap();
+        self.next.write_all(b"\n").unwrap();
         let mut types = types.iter();
         let mut output = Vec::new();
         let mut seen = 0;
