@@ -169,7 +169,7 @@ impl Reader {
         let script = root().join("tests/docs/claude").join(claude);
         assert!(script.exists(), "no script {}", script.display());
         let script = format!("export FAKE_CLAUDE='{}'\n", script.display());
-        if let Some(before) = &step.settings.before {
+        for before in step.settings.before.iter().flat_map(|commands| commands.split("; ")) {
             self.jobs.settle();
             let outcome = self.type_command(&format!("{script}{before}"), &[]);
             assert_eq!(outcome.status, Some((0, 0)), "{before}: {:?}", outcome.lines);
