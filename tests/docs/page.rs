@@ -27,7 +27,6 @@ pub(crate) enum Run {
     Silent,
     /// A whole `sh` block that sets options of its shell or replaces it, and so is a script.
     Script,
-    Never,
 }
 
 /// A command with its output, or a block.

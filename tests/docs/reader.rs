@@ -71,7 +71,7 @@ pub(crate) fn read(page: &Page) -> Reading {
     let mut problems = Vec::new();
     let mut lines: Vec<String> = page.text.lines().map(str::to_owned).collect();
     let mut replaced: Vec<(usize, usize, Vec<String>)> = Vec::new();
-    for step in page.steps.iter().filter(|step| step.run != Run::Never) {
+    for step in &page.steps {
         let outcome = reader.run(step);
         let place = page.place(step.line);
         let shown = outcome.lines.join("\n");
