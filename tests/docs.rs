@@ -58,14 +58,15 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns the paths of README.md and of all pages below docs/, relative to the repository.
-fn page_paths() -> Vec<PathBuf> {
-    let mut paths = vec![PathBuf::from("README.md")];
-    let mut folders = vec![root().join("docs")];
+/// Returns the paths of the Markdown files below a folder, relative to the repository.
+fn markdown_files(folder: &str) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap().flatten() {
             let path = entry.path();
-            if path.is_dir() {
+            // Its package is built there.
+            if path.is_dir() && !path.ends_with("node_modules") {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "md") {
                 paths.push(path.strip_prefix(root()).unwrap().to_owned());
@@ -73,6 +74,13 @@ fn page_paths() -> Vec<PathBuf> {
         }
     }
     paths.sort();
+    paths
+}
+
+/// Returns the paths of README.md and of all pages in docs/.
+fn page_paths() -> Vec<PathBuf> {
+    let mut paths = markdown_files("docs");
+    paths.push(PathBuf::from("README.md"));
     paths
 }
 
@@ -123,6 +131,40 @@ fn every_command_runs_and_its_output_is_current() {
 }
 
 #[test]
+fn a_page_that_is_not_current_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = r"# A page
+
+```console
+$ echo one
+two
+$ false
+$ printf 'a\nb\nc\n'
+a
+…
+```
+
+<!-- before: n=7 -->
+```sh
+exit $n
+```
+";
+    fs::write(folder.path().join("page.md"), text).unwrap();
+    let reading = read(&Page::read(folder.path(), PathBuf::from("page.md")));
+    let problems = reading.problems.join("\n");
+    for part in [
+        "page.md:4: the output of `echo one` has changed. In the page:\ntwo\nNow:\none",
+        "page.md:6: `false` exits with 1",
+        "page.md:14: `exit $n` does not end",
+    ] {
+        assert!(problems.contains(part), "{problems}");
+    }
+    assert_eq!(reading.problems.len(), 3, "{problems}");
+    let updated = reading.updated.unwrap();
+    assert!(updated.contains("$ echo one\none\n$ false\n$ printf"), "{updated}");
+}
+
+#[test]
 #[allow(clippy::print_stdout, reason = "a reader of the test wants to know them")]
 fn few_blocks_are_not_run() {
     let pages = pages();
@@ -143,7 +185,10 @@ fn every_inline_command_exists() {
 fn every_link_leads_somewhere() {
     let mut paths = page_paths();
     paths.retain(|path| !OTHER_PAGES.iter().any(|other| path == Path::new(other)));
-    paths.extend(["SKILL.md", "CHANGELOG.md", ".github/CONTRIBUTING.md"].map(PathBuf::from));
+    paths.extend(["SKILL.md", "CHANGELOG.md"].map(PathBuf::from));
+    for folder in [".github", "packaging", "tests"] {
+        paths.extend(markdown_files(folder));
+    }
     let problems: Vec<String> =
         paths.iter().flat_map(|path| links::problems(root(), path)).collect();
     assert_none(&problems);
