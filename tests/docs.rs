@@ -49,10 +49,6 @@ use reader::read;
 const MAX_PAGE_LINES: usize = 200;
 /// Blocks that no test can run. Each has its reason in the page.
 const MAX_NOT_RUN: usize = 14;
-/// Pages whose commands do not run yet.
-const OTHER_PAGES: [&str; 1] = ["README.md"];
-/// Pages that are still to be split.
-const LONG_PAGES: [&str; 1] = ["README.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -117,7 +113,6 @@ fn every_command_runs_and_its_output_is_current() {
     let pages: Vec<Page> = pages()
         .into_iter()
         .filter(|page| page.path.to_string_lossy().contains(&wanted))
-        .filter(|page| !OTHER_PAGES.iter().any(|other| page.path == Path::new(other)))
         .filter(|page| !page.steps.is_empty())
         .collect();
     let problems = in_threads(&pages, |page| {
@@ -184,7 +179,6 @@ fn every_inline_command_exists() {
 #[test]
 fn every_link_leads_somewhere() {
     let mut paths = page_paths();
-    paths.retain(|path| !OTHER_PAGES.iter().any(|other| path == Path::new(other)));
     paths.extend(["SKILL.md", "CHANGELOG.md"].map(PathBuf::from));
     for folder in [".github", "packaging", "tests"] {
         paths.extend(markdown_files(folder));
@@ -201,7 +195,7 @@ fn every_page_is_short_and_in_the_index() {
     for page in pages() {
         let path = page.path.display().to_string();
         let lines = page.text.lines().count();
-        if lines > MAX_PAGE_LINES && !page.is_generated() && !LONG_PAGES.contains(&path.as_str()) {
+        if lines > MAX_PAGE_LINES && !page.is_generated() {
             problems.push(format!("{path}: {lines} lines, more than {MAX_PAGE_LINES}"));
         }
         let name = path.strip_prefix("docs/").unwrap_or_default();
