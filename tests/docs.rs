@@ -12,7 +12,7 @@
 //! | comment | meaning |
 //! |---|---|
 //! | `<!-- claude: NAME -->` | jobs that are started from here on run the stand-in for `claude` with the script `tests/docs/claude/NAME` |
-//! | `<!-- before: COMMAND -->` | commands before the block that the reader does not see, separated by `; `; one of them may be `reboot` |
+//! | `<!-- before: COMMAND -->` | commands before the block that the reader does not see, separated by `; `; one of them may be `reboot`, and `$CHECKOUT` is the repository of this program |
 //! | `<!-- types: TEXT -->` | what the reader types when the output ends with a question; several lines are separated by ` / ` |
 //! | `<!-- exits: N -->` | the exit status that commands of this block may have, besides 0 |
 //! | `<!-- not run: REASON -->` | this block is not run |

@@ -143,7 +143,7 @@ impl Reader {
         let pty = openpty(&SIZE, None).unwrap();
         let mut shell = Command::new("setsid");
         shell.args(["--ctty", "bash"]).arg(folder.join("shell")).env_clear();
-        shell.envs(sandbox.environment()).env("DOCS_DIR", &folder);
+        shell.envs(sandbox.environment()).env("DOCS_DIR", &folder).env("CHECKOUT", root());
         shell.current_dir(sandbox.path("home/app"));
         shell.stdin(pty.slave.try_clone().unwrap()).stdout(pty.slave.try_clone().unwrap());
         let shell = shell.stderr(pty.slave).spawn().unwrap();
@@ -234,10 +234,14 @@ impl Reader {
     fn shown(&self, output: &str) -> Vec<String> {
         let home = self.sandbox.path("home").display().to_string();
         let all = self.sandbox.path("").display().to_string();
-        let lines = Screen::after(output).into_iter();
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = format!("host {}", host.trim());
+        let mut lines = Screen::after(output);
+        for line in &mut lines {
+            *line = line.replace(&home, "/home/ann").replace(all.trim_end_matches('/'), "/tmp");
+            *line = line.replace(&host, "host laptop");
+        }
         lines
-            .map(|line| line.replace(&home, "/home/ann").replace(all.trim_end_matches('/'), "/tmp"))
-            .collect()
     }
 
     fn stop(&self) {
