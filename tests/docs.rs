@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `<!-- claude: NAME -->` | jobs that are started from here on run the stand-in for `claude` with the script `tests/docs/claude/NAME` |
 //! | `<!-- before: COMMAND -->` | commands before the block that the reader does not see, separated by `; `; one of them may be `reboot`, and `$CHECKOUT` is the repository of this program |
-//! | `<!-- types: TEXT -->` | what the reader types when the output ends with a question; several lines are separated by ` / ` |
+//! | `<!-- types: TEXT -->` | what the reader types when the output ends with a question, several lines separated by ` / `; in a program that reads single keys also `Enter`, `Esc`, `Ctrl-C` and `Ctrl-D` |
 //! | `<!-- exits: N -->` | the exit status that commands of this block may have, besides 0 |
 //! | `<!-- not run: REASON -->` | this block is not run |
 //! | `<!-- ci-script -->` | this block is run by `tests/ci.rs` |

@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::stat::Mode;
+use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::{Pid, mkfifo};
 use std::os::fd::AsFd;
 
@@ -205,13 +206,23 @@ impl Reader {
                 return Outcome { lines: self.shown(shown), status: Some(status) };
             }
             // After the echo of the last text.
-            if text[seen.min(text.len())..].ends_with(": ")
+            let is_new = seen < text.len();
+            let is_raw = self.is_raw();
+            if is_new
+                && (is_raw || text.ends_with(": "))
                 && let Some(typed) = types.next()
             {
-                self.terminal.write_all(format!("{typed}\n").as_bytes()).unwrap();
-                seen = text.len() + typed.len() + 2;
+                let keys = if is_raw { key(typed) } else { format!("{typed}\n") };
+                self.terminal.write_all(keys.as_bytes()).unwrap();
+                seen = if is_raw { text.len() } else { text.len() + keys.len() };
             }
         }
+    }
+
+    /// Whether the program reads single keys.
+    fn is_raw(&self) -> bool {
+        let modes = tcgetattr(&self.terminal).unwrap();
+        !modes.local_flags.contains(LocalFlags::ICANON)
     }
 
     /// Reads what the terminal shows next; false if nothing comes for too long, or the shell ended.
@@ -236,7 +247,7 @@ impl Reader {
         let all = self.sandbox.path("").display().to_string();
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = format!("host {}", host.trim());
-        let mut lines = Screen::after(output);
+        let mut lines = Screen::after(&without_screens(output));
         for line in &mut lines {
             *line = line.replace(&home, "/home/ann").replace(all.trim_end_matches('/'), "/tmp");
             *line = line.replace(&host, "host laptop");
@@ -257,6 +268,27 @@ impl Reader {
         self.stop();
         let _ = self.shell.wait();
     }
+}
+
+/// Returns what is typed for a key with a name, or for a text.
+fn key(name: &str) -> String {
+    match name {
+        "Enter" => "\r".to_owned(),
+        "Esc" => "\u{1b}".to_owned(),
+        "Ctrl-C" => "\u{3}".to_owned(),
+        "Ctrl-D" => "\u{4}".to_owned(),
+        text => text.to_owned(),
+    }
+}
+
+/// Leaves out what was shown on the alternate screen, which is gone when the program ends.
+fn without_screens(output: &str) -> String {
+    let mut parts = output.split("\u{1b}[?1049h");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text += part.split_once("\u{1b}[?1049l").map_or("", |(_, rest)| rest);
+    }
+    text
 }
 
 /// Makes the home directory of a reader who has a login, `claude`, `claudejob` and `~/app`.
