@@ -4,6 +4,9 @@
 /// Environment variable with the name of the point at which the process stops itself (SIGSTOP).
 #[cfg(debug_assertions)]
 const STOP_AT: &str = "CLAUDEJOB_STOP_AT";
+/// Environment variable with the name of the point at which the process panics.
+#[cfg(debug_assertions)]
+const PANIC_AT: &str = "CLAUDEJOB_PANIC_AT";
 /// Environment variable with the path of a file into which it writes its process id before that.
 #[cfg(debug_assertions)]
 const STOP_FILE: &str = "CLAUDEJOB_STOP_FILE";
@@ -11,12 +14,13 @@ const STOP_FILE: &str = "CLAUDEJOB_STOP_FILE";
 #[cfg(debug_assertions)]
 const STAY_STOPPED: &str = "CLAUDEJOB_STAY_STOPPED";
 
-/// Stops the process if this point is selected.
+/// Stops the process, or lets it panic, if this point is selected.
 #[cfg(debug_assertions)]
 pub(crate) fn fault_point(name: &str) {
     use nix::sys::signal::{Signal, raise};
     #[cfg(test)]
     hook::call();
+    assert!(std::env::var_os(PANIC_AT).is_none_or(|at| at != name), "the fault point {name}");
     if std::env::var_os(STOP_AT).is_none_or(|at| at != name) {
         return;
     }

@@ -394,8 +394,12 @@ impl Queue {
 
     /// Returns the directories whose files change when jobs join or leave the queue, get a slot, or
     /// when limits and pauses begin or end.
-    pub(crate) fn directories(&self) -> [PathBuf; 4] {
-        [WAITING, RUNNING, LIMITS, paused::PAUSED].map(|name| self.path.join(name))
+    pub(crate) fn directories(&self) -> Vec<PathBuf> {
+        let mut directories = vec![self.path.clone()];
+        for name in [WAITING, RUNNING, LIMITS, paused::PAUSED] {
+            directories.push(self.path.join(name));
+        }
+        directories
     }
 
     /// Returns the tickets of the jobs that have a slot.

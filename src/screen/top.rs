@@ -260,6 +260,9 @@ impl TopModel {
     /// Shows how an action ended. A text that could not be sent can be sent again.
     fn end_action(&mut self, effect: TopEffect, result: Result<String, String>) {
         match (&result, effect) {
+            // The next key does not wait for the queue to be read.
+            (Ok(_), TopEffect::Pause(id)) => drop(self.queue.paused_jobs.insert(id)),
+            (Ok(_), TopEffect::Unpause(id)) => drop(self.queue.paused_jobs.remove(&id)),
             (Err(_), TopEffect::Send(id, text)) => self.type_again(TypedFor::Message(id), &text),
             (Err(_), TopEffect::Continue(id, Some(text))) => {
                 self.type_again(TypedFor::Continuation(id), &text);

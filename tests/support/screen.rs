@@ -73,7 +73,16 @@ impl Screen {
             }
             "[?1049h" => self.behind = std::mem::take(&mut self.lines),
             "[?1049l" => self.lines = std::mem::take(&mut self.behind),
-            "[?25h" | "[?25l" => {}
+            "[?25h" | "[?25l" | "[?2004h" | "[?2004l" => {}
+            "[2J" => self.lines.clear(),
+            _ if sequence.ends_with('H') => {
+                let (row, column) = sequence[1..sequence.len() - 1].split_once(';').unwrap();
+                self.row = row.parse::<usize>().unwrap() - 1;
+                self.column = column.parse::<usize>().unwrap() - 1;
+            }
+            _ if sequence.ends_with('C') => {
+                self.column += sequence[1..sequence.len() - 1].parse::<usize>().unwrap();
+            }
             _ if sequence.ends_with('m') => {}
             _ => {
                 let up = sequence.strip_prefix('[').and_then(|rest| rest.strip_suffix('A'));

@@ -88,6 +88,12 @@ impl Terminal {
     #[track_caller]
     pub(crate) fn answer(&mut self, prompt: &str, text: &str) {
         self.await_text(prompt);
+        self.press(text);
+    }
+
+    /// Types a text.
+    #[track_caller]
+    pub(crate) fn press(&mut self, text: &str) {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }
 

@@ -6,13 +6,16 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 
 use crate::commands::watch::Watch;
+use crate::fault_point::fault_point;
 use crate::output::has_colors;
 use crate::screen::top::{TopInput, TopModel};
 use crate::screen::{Keyboard, RawTerminal, remove_colors};
 
+type ScreenTerminal = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
+
 /// The whole terminal. Dropping it shows what was there before.
 pub(super) struct Display {
-    terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+    terminal: ScreenTerminal,
     keyboard: Option<Keyboard>,
     raw: RawTerminal,
     has_colors: bool,
@@ -23,9 +26,7 @@ impl Display {
     pub(super) fn enter(watch: &Watch) -> io::Result<Self> {
         let raw = RawTerminal::whole()?;
         let keyboard = Some(watch.read_keys()?);
-        let out = BufWriter::with_capacity(64 << 10, io::stdout());
-        let terminal = Terminal::new(CrosstermBackend::new(out))?;
-        Ok(Self { terminal, keyboard, raw, has_colors: has_colors() })
+        Ok(Self { terminal: blank()?, keyboard, raw, has_colors: has_colors() })
     }
 
     /// Returns the height of the terminal.
@@ -52,7 +53,9 @@ impl Display {
             }
             None => terminal.hide_cursor()?,
         }
-        terminal.backend_mut().flush()
+        terminal.backend_mut().flush()?;
+        fault_point("top:drawn");
+        Ok(())
     }
 
     /// Gives the terminal back while `work` runs, during which no keys are read.
@@ -64,7 +67,14 @@ impl Display {
         self.keyboard = None;
         let done = self.raw.suspended(|| work(watch))?;
         self.keyboard = Some(watch.read_keys()?);
-        self.terminal.clear()?;
+        // Not `Terminal::clear`, which asks the terminal for the cursor and reads keys for that.
+        self.terminal = blank()?;
         Ok(done)
     }
+}
+
+/// Returns a terminal that shows nothing.
+fn blank() -> io::Result<ScreenTerminal> {
+    let out = BufWriter::with_capacity(64 << 10, io::stdout());
+    Terminal::new(CrosstermBackend::new(out))
 }

@@ -36,7 +36,7 @@ impl<'a> WatchedJobs<'a> {
     pub(super) fn new(store: &'a Store) -> Self {
         let queue = Queue::for_jobs_dir(store.root());
         let watch = Watch::new();
-        let unwatched = queue.directories().to_vec();
+        let unwatched = queue.directories();
         let (ids, indices) = (Vec::new(), HashMap::new());
         Self { store, watch, queue, unwatched, ids, indices, chosen: None }
     }
@@ -83,7 +83,7 @@ impl<'a> WatchedJobs<'a> {
     /// Watches the jobs directory, which may have been created or replaced.
     fn watch_root(&mut self) {
         self.watch.add_root_and_removals(self.store.root());
-        self.unwatched = self.queue.directories().to_vec();
+        self.unwatched = self.queue.directories();
         self.watch_queue();
     }
 
