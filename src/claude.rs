@@ -31,6 +31,7 @@ pub(crate) use permission_mode::{PERMISSION_MODES, has_permission_mode, nearest_
 pub(crate) use profile::{Profile, ProfileError};
 pub(crate) use redacted_args::redacted_arguments;
 pub(crate) use sessions::session_file;
+pub(crate) use settings::config_dir;
 
 /// The option to give a continued session the present system prompt instead of the recorded one.
 /// Versions of claude that do not know it do not record the system prompt.

@@ -375,7 +375,7 @@ pub(crate) enum Verb {
     Rm(RmArgs),
     /// Check whether jobs can run here
     Doctor(DoctorArgs),
-    /// Set OpenClaw up to use claudejob
+    /// Set another program up to use claudejob
     Setup(SetupArgs),
     /// Run a demo job; needs no API key, CLI or network
     Demo(DemoArgs),

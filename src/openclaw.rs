@@ -7,7 +7,7 @@ mod service;
 mod state_dir;
 mod unit_text;
 
-pub(crate) use bundle::{FILES, FileState, HOOK};
+pub(crate) use bundle::{BundledFile, FILES, FileState, HOOK, SKILL};
 pub(crate) use command::{OpenClawCall, command, command_with, find, is_final};
 pub(crate) use service::{GatewayUnit, dot_env};
 pub(crate) use state_dir::state_dir;

@@ -129,7 +129,7 @@ pub(super) fn option_value<'a>(args: &'a [String], name: &str) -> Option<&'a str
 }
 
 /// Returns the directory of claude's settings, logins and sessions.
-pub(super) fn config_dir(env: &Env) -> Option<PathBuf> {
+pub(crate) fn config_dir(env: &Env) -> Option<PathBuf> {
     match env.get("CLAUDE_CONFIG_DIR") {
         Some(dir) => Some(PathBuf::from(dir)),
         None => Some(env.home()?.join(".claude")),

@@ -3,24 +3,29 @@
 mod hook;
 mod service;
 
+use std::path::Path;
+
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::Call;
 use super::check::{self, Check, Level};
 use super::gateway::Installation;
-use crate::claude::Env;
+use crate::claude::{Env, config_dir};
 use crate::error::{Error, ExitStatus};
-use crate::openclaw::{self, FILES, FileState};
+use crate::openclaw::{self, BundledFile, FILES, FileState, SKILL};
 use crate::output::{Answer, BOLD, GREEN, RED, YELLOW, painted};
 use crate::text::harmless;
 
 /// Arguments of `setup`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: claudejob setup openclaw --dry-run\n\n\
+#[command(
+    after_help = "Examples:\n  claudejob setup claude\n  claudejob setup openclaw --dry-run\n\n\
+    claude: writes the skill into claude's directory (CLAUDE_CONFIG_DIR or ~/.claude).\n\n\
     openclaw: writes the skill and a hook into OpenClaw's state directory, enables the hook, and \
     checks whether the gateway's service would find the programs. It can be repeated. Exit codes: \
-    0 nothing needed is missing; 1 something is.")]
+    0 nothing needed is missing; 1 something is."
+)]
 pub(crate) struct SetupArgs {
     /// Set the program that is to use claudejob
     #[arg(value_name = "PROGRAM")]
@@ -35,6 +40,9 @@ pub(crate) struct SetupArgs {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum SetupTarget {
+    /// Claude Code, whose agents run claudejob's commands.
+    #[value(name = "claude", help = "The skill of Claude Code")]
+    Claude,
     /// OpenClaw, whose agents run claudejob's commands.
     #[value(name = "openclaw", help = "The skill and the hook of OpenClaw")]
     OpenClaw,
@@ -42,11 +50,16 @@ pub(crate) enum SetupTarget {
 
 impl SetupArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
-        let SetupTarget::OpenClaw = self.target;
-        let Some(installation) = Installation::find(&call.env) else {
-            return Err(Error::Usage("HOME is not set".to_owned()));
-        };
-        call.print(&set_up_openclaw(&installation, &call.env, self.dry_run))
+        let no_home = || Error::Usage("HOME is not set".to_owned());
+        call.print(&match self.target {
+            SetupTarget::Claude => {
+                set_up_claude(&config_dir(&call.env).ok_or_else(no_home)?, self.dry_run)
+            }
+            SetupTarget::OpenClaw => {
+                let installation = Installation::find(&call.env).ok_or_else(no_home)?;
+                set_up_openclaw(&installation, &call.env, self.dry_run)
+            }
+        })
     }
 }
 
@@ -117,10 +130,14 @@ impl Answer for SetupAnswer {
         }
         text.push_str(&check::table(&self.checks));
         let counts = check::counts(&self.checks);
+        let program = match self.target {
+            SetupTarget::Claude => "Claude Code",
+            SetupTarget::OpenClaw => "OpenClaw",
+        };
         let summary = match (self.ok, counts.is_empty()) {
-            (true, true) => painted(GREEN, "OpenClaw can use claudejob."),
-            (true, false) => painted(YELLOW, &format!("OpenClaw can use claudejob: {counts}.")),
-            (false, _) => painted(RED, &format!("OpenClaw cannot use claudejob yet: {counts}.")),
+            (true, true) => painted(GREEN, &format!("{program} can use claudejob.")),
+            (true, false) => painted(YELLOW, &format!("{program} can use claudejob: {counts}.")),
+            (false, _) => painted(RED, &format!("{program} cannot use claudejob yet: {counts}.")),
         };
         text + &summary + "\n"
     }
@@ -128,6 +145,13 @@ impl Answer for SetupAnswer {
     fn exit_status(&self) -> ExitStatus {
         if self.ok { ExitStatus::Done } else { ExitStatus::Failed }
     }
+}
+
+fn set_up_claude(config_dir: &Path, dry_run: bool) -> SetupAnswer {
+    let files = write_files(config_dir, &[SKILL], dry_run);
+    let checks: Vec<Check> = files.iter().filter_map(check_file).collect();
+    let ok = checks.is_empty();
+    SetupAnswer { target: SetupTarget::Claude, dry_run, files, checks, ok }
 }
 
 fn set_up_openclaw(installation: &Installation, env: &Env, dry_run: bool) -> SetupAnswer {
@@ -143,7 +167,7 @@ fn set_up_openclaw(installation: &Installation, env: &Env, dry_run: bool) -> Set
         }
     }
     if command.is_ok() || installation.is_there() {
-        files = write_files(installation, dry_run);
+        files = write_files(&installation.state_dir, &FILES, dry_run);
         checks.extend(files.iter().filter_map(check_file));
         checks.extend(hook::checks(command.as_ref().ok(), &installation.state_dir, dry_run));
         checks.extend(service::checks(installation));
@@ -153,20 +177,19 @@ fn set_up_openclaw(installation: &Installation, env: &Env, dry_run: bool) -> Set
 }
 
 /// Writes the files that are missing or differ.
-fn write_files(installation: &Installation, dry_run: bool) -> Vec<SetupFile> {
-    let state_dir = &installation.state_dir;
+fn write_files(directory: &Path, bundled: &[BundledFile], dry_run: bool) -> Vec<SetupFile> {
     let mut files = Vec::new();
-    for file in &FILES {
-        let (action, why) = match file.state(state_dir) {
+    for file in bundled {
+        let (action, why) = match file.state(directory) {
             FileState::Current => (FileAction::Unchanged, None),
             FileState::Foreign(why) => (FileAction::Refused, Some(why)),
             FileState::Missing | FileState::Outdated if dry_run => (FileAction::WouldWrite, None),
-            FileState::Missing | FileState::Outdated => match file.write(state_dir) {
+            FileState::Missing | FileState::Outdated => match file.write(directory) {
                 Ok(()) => (FileAction::Written, None),
                 Err(error) => (FileAction::Failed, Some(error.to_string())),
             },
         };
-        files.push(SetupFile { path: file.path(state_dir).display().to_string(), action, why });
+        files.push(SetupFile { path: file.path(directory).display().to_string(), action, why });
     }
     files
 }
@@ -177,7 +200,7 @@ fn check_file(file: &SetupFile) -> Option<Check> {
     let (detail, hint) = match file.action {
         FileAction::Refused => (
             format!("{} is not claudejob's: {why}", file.path),
-            "move it away if OpenClaw is to use claudejob's, then repeat the command",
+            "move it away if claudejob's is to be used, then repeat the command",
         ),
         _ => (
             format!("could not write {}: {why}", file.path),

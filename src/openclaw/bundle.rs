@@ -1,4 +1,5 @@
-//! The files that OpenClaw reads of claudejob: the skill and the hook. They are part of the program.
+//! The files that OpenClaw reads of claudejob: the skill, which Claude Code reads, too, and the hook.
+//! They are part of the program.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -11,7 +12,7 @@ pub(crate) const HOOK: &str = "claudejob-recover";
 /// A file of the skill or the hook.
 #[derive(Debug)]
 pub(crate) struct BundledFile {
-    /// Its folder, below the state directory.
+    /// Its folder, below the directory of the program.
     folder: &'static str,
     name: &'static str,
     text: &'static str,
@@ -19,15 +20,18 @@ pub(crate) struct BundledFile {
     manifest: &'static str,
 }
 
-/// The files in the order in which they are written. A manifest comes before the other files of its
+/// The skill, which is below a directory of the same form in OpenClaw and Claude Code.
+pub(crate) const SKILL: BundledFile = BundledFile {
+    folder: "skills/claudejob",
+    name: "SKILL.md",
+    text: include_str!("../../SKILL.md"),
+    manifest: "SKILL.md",
+};
+
+/// The files of OpenClaw in the order in which they are written. A manifest comes before the other files of its
 /// folder, which are known by it.
 pub(crate) const FILES: [BundledFile; 3] = [
-    BundledFile {
-        folder: "skills/claudejob",
-        name: "SKILL.md",
-        text: include_str!("../../SKILL.md"),
-        manifest: "SKILL.md",
-    },
+    SKILL,
     BundledFile {
         folder: "hooks/claudejob-recover",
         name: "HOOK.md",

@@ -379,3 +379,34 @@ fn doctor_warns_of_old_files_of_openclaw() {
     fs::write(home.state(HANDLER), "old").unwrap();
     assert_check(&doctor(), "openclaw", "warning", "handler.js has another version");
 }
+
+#[test]
+fn setup_claude_writes_the_skill() {
+    let mut home = Home::new();
+    let skill = home.path(".claude").join(SKILL);
+    let dry = home.0.run(["setup", "claude", "--dry-run"]);
+    assert_eq!((dry.code, &dry["files"][0]["action"]), (0, &"wouldWrite".into()), "{dry:?}");
+    assert!(!skill.exists());
+
+    let written = home.0.run(["setup", "claude"]);
+    assert_eq!(
+        (written.code, &written["files"][0]["action"]),
+        (0, &"written".into()),
+        "{written:?}"
+    );
+    assert_eq!(fs::read_to_string(&skill).unwrap(), include_str!("../../SKILL.md"));
+    assert_eq!(home.0.run(["setup", "claude"])["files"][0]["action"], "unchanged");
+
+    // Somebody else's skill of that name, in the directory that the variable names.
+    home.0.set("CLAUDE_CONFIG_DIR", home.path("other"));
+    let other = home.path("other").join(SKILL);
+    fs::create_dir_all(other.parent().unwrap()).unwrap();
+    fs::write(&other, "---\nname: mine\n---\n").unwrap();
+    let refused = home.0.run(["setup", "claude"]);
+    assert_eq!(
+        (refused.code, &refused["files"][0]["action"]),
+        (1, &"refused".into()),
+        "{refused:?}"
+    );
+    assert_eq!(fs::read_to_string(&other).unwrap(), "---\nname: mine\n---\n");
+}
