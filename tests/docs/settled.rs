@@ -34,7 +34,8 @@ impl Jobs {
     fn is_settled(&self, record: &Value, all: &[Value]) -> bool {
         let is_alive = record["pid"].as_i64().is_some_and(|pid| is_alive(pid as i32));
         match record["status"].as_str() {
-            Some("running") if !is_alive => true,
+            Some("running" | "starting") if !is_alive => true,
+            Some("starting") => false,
             Some("running") => {
                 !record["retryAt"].is_null()
                     || !record["waitingFor"].is_null()
