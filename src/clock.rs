@@ -1,6 +1,8 @@
 //! The wall clock, and a monotonic clock that all processes share. Durations within a process are
 //! measured with [`std::time::Instant`].
 
+use std::time::Duration;
+
 use crate::job::{Timestamp, milliseconds};
 
 pub(crate) fn now() -> Timestamp {
@@ -15,4 +17,14 @@ pub(crate) fn monotonic_ms() -> u64 {
         Ok(time) => milliseconds(time.into()),
         Err(_) => 0,
     }
+}
+
+/// Returns the time since the machine's boot, also that for which it was suspended.
+pub(crate) fn since_boot() -> Duration {
+    use nix::time::{ClockId, clock_gettime};
+    #[cfg(target_os = "linux")]
+    const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
+    clock_gettime(CLOCK).map(Duration::from).unwrap_or_default()
 }

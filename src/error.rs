@@ -9,7 +9,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::claude::{PERMISSION_MODES, nearest_permission_mode};
-use crate::job::Status;
+use crate::job::{Reason, Record, Status};
 use crate::store::StoreError;
 use crate::text::dollars;
 
@@ -35,6 +35,8 @@ pub(crate) enum ExitStatus {
     /// The same call may succeed later: no slot was free, or the awaited job met a limit, an
     /// overload or a lost connection. `EX_TEMPFAIL` of sysexits.h.
     TryAgain = 75,
+    /// Another worker owns the job, and this one, which an engine has started, has left it to that.
+    NotOwner = 76,
     /// The wait timed out; the job continues. The same status as timeout(1).
     TimedOut = 124,
     /// The command was left because its terminal is gone (SIGHUP); the job continues. 128 and the
@@ -44,6 +46,29 @@ pub(crate) enum ExitStatus {
     Left = 130,
     /// The command was left by SIGTERM; the job continues.
     Terminated = 143,
+}
+
+impl ExitStatus {
+    /// Returns the exit status of the worker of this job.
+    pub(crate) fn of_record(record: &Record) -> Self {
+        Self::of_job(record.status, record.reason, record.ending.lost_connection)
+    }
+
+    /// Returns the exit status of a command that waited for a job, or was its worker. A temporary
+    /// failure, such as a lost connection, has its own status, so that callers can retry.
+    pub(crate) fn of_job(status: Status, reason: Option<Reason>, lost_connection: bool) -> Self {
+        match (status, reason) {
+            (Status::Completed, _) => Self::Done,
+            (Status::Failed, Some(Reason::RateLimit | Reason::Overloaded)) => Self::TryAgain,
+            (Status::Failed, Some(Reason::ApiError)) if lost_connection => Self::TryAgain,
+            (Status::Failed, _) => Self::Failed,
+            (Status::Killed, _) => Self::Killed,
+            (Status::Blocked, _) => Self::Blocked,
+            (Status::Queued | Status::Starting | Status::Running | Status::Idle, _) => {
+                Self::TimedOut
+            }
+        }
+    }
 }
 
 /// Defines an enum of errors, such as [`Error`]. Each error has a stable code for programs, a message, and a hint, which says

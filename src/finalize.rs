@@ -1,20 +1,22 @@
 //! Finalizes a lost job, whose worker died: ends its processes, replays its log, and writes its
 //! verdict. The first process that finds the job does this while it holds the job's lock.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::fault_point::fault_point;
 use crate::job::{
-    EventKind, EventLine, Exit, InboxMessage, NotifyEvent, Outcome, Record, Status, Timestamp,
-    UndeliveredMessage, Verdict,
+    EngineRef, EventKind, EventLine, Exit, InboxMessage, NotifyEvent, Outcome, Record, Status,
+    Timestamp, UndeliveredMessage, Verdict,
 };
 use crate::launch::spawn_notifier;
 use crate::process::{self, JobMarker, Orphans};
 use crate::queue::Queue;
 use crate::store::{
-    self, EVENTS, InboxItem, JobDir, Liveness, Lock, OUTPUT, RESULT, STDERR, UNCONFIRMED_RESULT,
+    self, EVENTS, InboxItem, JobDir, Liveness, LoadError, Lock, OUTPUT, RESULT, STDERR,
+    UNCONFIRMED_RESULT,
 };
 use crate::supervisor::{LoggedEvents, MAX_STDERR_BYTES, PostMortem};
 
@@ -70,15 +72,56 @@ pub(crate) fn finalize_lost_until(
 /// is held.
 pub(crate) fn write_lost_verdict(
     dir: &JobDir,
-    mut record: Record,
+    record: Record,
     requested: Option<Verdict>,
     lock: Option<&Lock>,
     until: Instant,
 ) -> Record {
-    end_processes(dir, &mut record, lock.is_some(), until);
-    let at = dir.last_activity_at(&record);
     let writable = lock.is_some() && record.is_writable();
-    let events = if writable { dir.open_events().ok() } else { None };
+    let use_of = if writable { FileUse::Write } else { FileUse::Read };
+    let mut reached = conclude_lost(dir, record, requested, use_of, lock.is_some(), until);
+    if writable {
+        remove_logged(dir, reached.record.attempt.number, &mut reached.entries);
+        let is_new = !reached.has_outcome || !reached.outcome.undelivered.is_empty();
+        let outcome = if is_new { Some(reached.outcome) } else { None };
+        write_end(dir, &reached.record, outcome, reached.events, &reached.entries, reached.at);
+    }
+    reached.record
+}
+
+/// How the files of a lost job are used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FileUse {
+    Read,
+    /// The inbox is closed, and a result that does not follow from the log is set aside.
+    Write,
+    /// The job continues: only the messages of its turns are sorted.
+    Continue,
+}
+
+/// The verdict of a lost job, and what is to be written.
+struct LostVerdict {
+    record: Record,
+    outcome: Outcome,
+    /// The outcome is in the result already.
+    has_outcome: bool,
+    events: Option<File>,
+    entries: Vec<EventLine>,
+    at: Timestamp,
+}
+
+fn conclude_lost(
+    dir: &JobDir,
+    mut record: Record,
+    requested: Option<Verdict>,
+    use_of: FileUse,
+    is_locked: bool,
+    until: Instant,
+) -> LostVerdict {
+    end_processes(dir, &mut record, is_locked, until);
+    let at = dir.last_activity_at(&record);
+    let writable = use_of == FileUse::Write;
+    let events = if use_of == FileUse::Read { None } else { dir.open_events().ok() };
     let number = record.attempt.number;
     // A worker that died after it had written the result had reached a verdict.
     let (reached, before) = match dir.outcome() {
@@ -104,24 +147,31 @@ pub(crate) fn write_lost_verdict(
     };
     let has_outcome = reached.is_some();
     let boot_id = process::boot_id();
-    let left = if writable { collect_undelivered(dir, post_mortem.taken_in()) } else { Vec::new() };
+    let left = match use_of {
+        FileUse::Write => collect_undelivered(dir, post_mortem.taken_in()),
+        FileUse::Read => Vec::new(),
+        FileUse::Continue => {
+            let items = dir.pending(&BTreeSet::new()).unwrap_or_default();
+            sort_messages(dir, items, post_mortem.taken_in());
+            Vec::new()
+        }
+    };
     let (done, _) = post_mortem.taken_in();
     if dir.aside_items().iter().any(|item| !is_one_of(item, done)) {
         post_mortem.mark_turn_open();
     }
-    let (record, outcome, mut entries) =
+    let (record, outcome, entries) =
         post_mortem.conclude(reached, requested, boot_id.as_deref(), left);
-    if writable {
-        remove_logged(dir, number, &mut entries);
-        let is_new = !has_outcome || !outcome.undelivered.is_empty();
-        let outcome = if is_new { Some(outcome) } else { None };
-        write_end(dir, &record, outcome, events.map(|(file, _)| file), &entries, at);
-    }
-    record
+    let events = events.map(|(file, _)| file);
+    LostVerdict { record, outcome, has_outcome, events, entries, at }
 }
 
 /// Ends the processes that the worker has left.
 fn end_processes(dir: &JobDir, record: &mut Record, is_locked: bool, until: Instant) {
+    if dir.is_claimed() && !record.is_of_this_machine() {
+        // The engine ends what its worker has left on its machine.
+        return;
+    }
     let cgroup = record.worker.detached.as_ref().and_then(|detached| detached.cgroup.clone());
     let markers = [JobMarker::new(dir.path()).in_scope(cgroup)];
     // No process of another boot is left, so any list of processes is complete.
@@ -240,23 +290,87 @@ fn write_end(
     }
 }
 
+/// Continues a job with an engine whose earlier owner is gone; this process owns it by a claim, and its
+/// files begin as a copy of the owner's. Returns the record of the next attempt, or, if the job has
+/// ended by its log or `is_killed`, its final record: then `load` returns that as well, unless a
+/// successor has claimed the job.
+pub(crate) fn take_over(
+    dir: &JobDir,
+    lock: &Lock,
+    engine: Option<EngineRef>,
+    is_killed: bool,
+) -> Result<Record, LoadError> {
+    let until = Instant::now() + SWEEP_TIMEOUT;
+    let mut record = dir.load()?;
+    if is_killed {
+        return kill_claimed(dir, lock, record, until);
+    }
+    if !record.status.is_live() {
+        record.begin_recovery();
+    } else if record.worker.pid.is_some() {
+        let before = record.clone();
+        let mut lost = conclude_lost(dir, record, None, FileUse::Continue, true, until);
+        if !lost.record.is_cut_off() {
+            return Ok(write_lost_verdict(dir, before, None, Some(lock), until));
+        }
+        lost.entries.retain(|entry| matches!(entry.kind, EventKind::Lost));
+        for entry in &lost.entries {
+            if let Some(events) = &mut lost.events {
+                let _ = append(events, entry);
+            }
+        }
+        // What the cut-off attempt has answered counts for the next one.
+        dir.save_outcome(&lost.outcome, None)?;
+        record = lost.record;
+        record.begin_recovery();
+    }
+    record.set_host();
+    record.worker.pid = None;
+    record.worker.pid_start_time = None;
+    record.worker.engine = engine;
+    record.attempt.log_start = dir.length(OUTPUT);
+    dir.save(&record, false)?;
+    Ok(record)
+}
+
+/// Ends a job that this process has claimed in order to kill it.
+fn kill_claimed(
+    dir: &JobDir,
+    lock: &Lock,
+    record: Record,
+    until: Instant,
+) -> Result<Record, LoadError> {
+    if record.status.is_live() {
+        return Ok(write_lost_verdict(dir, record, Some(Verdict::Killed), Some(lock), until));
+    }
+    let record = mark_killed(dir, record);
+    dir.save_end(&record)?;
+    Ok(record)
+}
+
 fn append(events: &mut File, entry: &EventLine) -> std::io::Result<()> {
     events.write_all((serde_json::to_string(entry)? + "\n").as_bytes())
 }
 
-/// Closes the inbox and returns the messages that were not delivered. Messages of completed turns are
-/// removed, and those of an interrupted turn are set aside.
-fn collect_undelivered(
-    dir: &JobDir,
-    (done, interrupted): (&[String], &[String]),
-) -> Vec<UndeliveredMessage> {
+/// Closes the inbox and returns the messages that were not delivered.
+fn collect_undelivered(dir: &JobDir, taken_in: (&[String], &[String])) -> Vec<UndeliveredMessage> {
     // The worker may have died between the end of a turn and the removal of its messages.
     for item in dir.aside_items() {
-        if is_one_of(&item, done) {
+        if is_one_of(&item, taken_in.0) {
             dir.remove_message(item.number);
         }
     }
-    let mut items = dir.close_inbox().unwrap_or_default();
+    let items = dir.close_inbox().unwrap_or_default();
+    store::undelivered_messages(sort_messages(dir, items, taken_in))
+}
+
+/// Removes the messages of completed turns, sets those of an interrupted turn aside, and returns the
+/// others.
+fn sort_messages(
+    dir: &JobDir,
+    mut items: Vec<InboxItem>,
+    (done, interrupted): (&[String], &[String]),
+) -> Vec<InboxItem> {
     items.retain(|item| {
         if is_one_of(item, done) {
             dir.remove_message(item.number);
@@ -268,7 +382,7 @@ fn collect_undelivered(
             true
         }
     });
-    store::undelivered_messages(items)
+    items
 }
 
 /// Whether this is the message with one of these UUIDs.

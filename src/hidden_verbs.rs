@@ -3,6 +3,8 @@
 
 /// The worker of a job: `JOB_DIR [SCOPE]`.
 pub(crate) const WORKER: &str = "worker";
+/// The worker of a job with an engine, as the batch process of that engine: `JOB_DIR`.
+pub(crate) const WORKER_HERE: &str = "worker-here";
 /// The notifier of a job: `JOB_DIR [locked]`.
 pub(crate) const NOTIFIER: &str = "courier";
 /// A recording in the place of claude: `--speed FACTOR [FILE]`.
@@ -12,4 +14,4 @@ pub(crate) const PREPARE: &str = "prepare";
 /// The words that can complete a command line: `WORD...`, the last one being typed.
 pub(crate) const COMPLETE: &str = "__complete";
 
-pub(crate) const ALL: [&str; 5] = [WORKER, NOTIFIER, REPLAY, PREPARE, COMPLETE];
+pub(crate) const ALL: [&str; 6] = [WORKER, WORKER_HERE, NOTIFIER, REPLAY, PREPARE, COMPLETE];

@@ -43,6 +43,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use cli::Cli;
+use error::ExitStatus;
 use output::Sink;
 
 fn main() -> ExitCode {
@@ -92,6 +93,12 @@ fn try_hidden_verb(name: &str, args: &[OsString]) -> Option<io::Result<u8>> {
     let job = args[0].as_os_str().into();
     if name == hidden_verbs::PREPARE {
         return Some(worktree::prepare(job, args.get(1)?, &args[2..]));
+    }
+    if name == hidden_verbs::WORKER_HERE {
+        return Some(worker::run_here(args[0].as_ref()).map(|record| match record {
+            Some(record) => ExitStatus::of_record(&record) as u8,
+            None => ExitStatus::NotOwner as u8,
+        }));
     }
     Some(if name == hidden_verbs::WORKER {
         worker::run(job, args.get(1).and_then(|unit| unit.to_str())).map(|()| 0)

@@ -60,7 +60,7 @@ pub(crate) use rename::rename_to_free_name;
 pub(crate) use run::{run_with_outputs, run_with_timeout};
 pub(crate) use signals::{AwaitedSignals, discard_typed, run_in_foreground, stop_self};
 pub(crate) use spawn::{
-    accept_kill_requests, exec, run_to_stderr, spawn_claude, spawn_detached, spawn_worker,
+    accept_requests, exec, hold_requests, run_to_stderr, spawn_claude, spawn_detached, spawn_worker,
 };
 
 // Links the unwinder, which a release needs only for the backtrace of a panic, into the program:
@@ -113,6 +113,18 @@ fn boot_ticks() -> Option<u64> {
     }
     #[cfg(not(target_os = "linux"))]
     None
+}
+
+/// Sleeps, also through a suspend of the machine, which counts.
+pub(crate) fn sleep_with_suspend(time: Duration) {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
+        let flags = ClockNanosleepFlags::empty();
+        let _ = clock_nanosleep(ClockId::CLOCK_BOOTTIME, flags, &time.into());
+    }
+    #[cfg(not(target_os = "linux"))]
+    std::thread::sleep(time);
 }
 
 /// Starts to write a file's cached data to the disk, without waiting. A hint: a sync follows.

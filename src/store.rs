@@ -10,6 +10,7 @@
 
 mod address;
 mod diagnostics;
+mod epochs;
 mod files;
 mod flock;
 mod folders;
@@ -22,6 +23,7 @@ mod lock;
 mod lock_holder;
 mod node_skill;
 mod notifications;
+mod owner;
 mod preparation;
 mod removed_costs;
 mod reserve;
@@ -42,6 +44,7 @@ pub(crate) use address::{
     Address, JOBS_DIR, addressed, addressed_from_anywhere, default_root, set_configured_root,
 };
 pub(crate) use diagnostics::{WriteProbe, try_lock_in};
+pub(crate) use epochs::{Claim, ClaimKind, Lease, LeaseTimes, LeaseWatch, NextStep};
 pub(crate) use files::{create_directory, open as open_ordinary, open_to_read};
 pub(crate) use flock::LOCK_TIMEOUT as LOCK_BOUND;
 pub(crate) use inbox::{InboxItem, undelivered_messages};

@@ -8,9 +8,11 @@ mod admission;
 mod claude_process;
 mod effects;
 mod exit_watch;
+mod here;
 mod inbox_watch;
 mod input;
 mod job_files;
+mod lease_keeper;
 mod log_writer;
 mod pausing;
 mod process_exit;
@@ -39,9 +41,12 @@ use crate::store::{EVENTS, JobDir, Lock};
 use crate::stream::{Line, LineSplitter};
 use crate::supervisor::{Effect, Input, Now, Supervisor, WorkerStart};
 
+pub(crate) use here::run_here;
+
 use admission::{AdmissionControl, AdmissionStep};
 use inbox_watch::InboxWatch;
 use input::ClaudeInput;
+use lease_keeper::LeaseKeeper;
 use log_writer::LogWriter;
 use stderr_marks::StderrMarks;
 
@@ -62,19 +67,22 @@ pub(crate) fn run(job_dir: PathBuf, unit: Option<&str>) -> io::Result<()> {
     let job = JobDir::at(job_dir).ok_or(io::ErrorKind::InvalidInput)?;
     let (lock, report) = process::take_inherited_fds()?;
     let cgroup = unit.and_then(own_scope);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .max_io_events_per_tick(MAX_IO_EVENTS)
-        .build()?;
     // On the heap, because each function in between would hold the future on the stack, whose pages
     // stay in memory once they were used.
-    runtime.block_on(Box::pin(async {
+    runtime()?.block_on(Box::pin(async {
         // Never released explicitly: the kernel does so when this process has ended, before it closes
         // the watches, so that a process that waited for the lock finds neither claude nor the worker.
         std::mem::forget(Lock::inherited(process::move_to_high_fd(lock)));
-        supervise(job, File::from(report), unit, cgroup).await
+        supervise(job, File::from(report), unit, cgroup, None).await
     }))
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_io_events_per_tick(MAX_IO_EVENTS)
+        .build()
 }
 
 /// Returns the control group of this scope, once this process is in it; `None` if it is not in time:
@@ -98,6 +106,7 @@ async fn supervise(
     mut report: File,
     unit: Option<&str>,
     cgroup: Option<String>,
+    keeper: Option<LeaseKeeper>,
 ) -> io::Result<()> {
     // Before claude is started, so that no signal is missed.
     let mut signals = Signals::listen()?;
@@ -105,6 +114,7 @@ async fn supervise(
     let limit_warning = process::raise_limits();
 
     let mut worker = Worker::new(job, unit, cgroup, limit_warning)?;
+    worker.keeper = keeper;
     fault_point("worker:began");
     let (code, why) = worker.begin();
     // The starter may have ended: the job continues without it.
@@ -121,7 +131,7 @@ async fn supervise(
     worker.run_effects();
 
     let mut buffer = vec![0; READ_BUFFER_BYTES];
-    while worker.progress != Progress::Ended {
+    while !matches!(worker.progress, Progress::Ended | Progress::Lost) {
         worker.handle_next_event(&mut signals, &mut inbox, &mut buffer).await;
         worker.run_effects();
         if worker.progress == Progress::LaunchDue {
@@ -150,12 +160,14 @@ impl Signals {
     fn listen() -> io::Result<Self> {
         let child_ended = signal(SignalKind::child())?;
         let kill_requested = signal(SignalKind::user_defined1())?;
-        process::accept_kill_requests()?;
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        process::accept_requests()?;
         Ok(Self {
             child_ended,
             kill_requested,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            terminate,
+            interrupt,
             queue: signal(SignalKind::user_defined2())?,
             _ignored: signal(SignalKind::hangup())?,
         })
@@ -200,6 +212,8 @@ enum Progress {
     LaunchDue,
     /// The job has ended.
     Ended,
+    /// The attempts are over, but a successor owns the job, so that the verdict does not count.
+    Lost,
 }
 
 /// The state of the machine when claude was launched, with which it is compared at claude's end.
@@ -240,6 +254,8 @@ struct Worker {
     /// A notification is due.
     notifications_due: bool,
     progress: Progress,
+    /// Keeps the lease of a job with an engine.
+    keeper: Option<LeaseKeeper>,
 }
 
 impl Worker {
@@ -288,6 +304,7 @@ impl Worker {
             reserve_at: None,
             notifications_due: false,
             progress: Progress::Running,
+            keeper: None,
             job,
         };
         worker.open_output();

@@ -52,7 +52,8 @@ impl Env {
     }
 }
 
-fn read_variables(file: &Path) -> Result<Vec<(String, String)>, UnusableFile> {
+/// Reads the variables of a file that is the user's own.
+pub(crate) fn read_variables(file: &Path) -> Result<Vec<(String, String)>, UnusableFile> {
     let unusable = |why: String| UnusableFile { why, hint: String::new() };
     match own_file::read(file, ANY_BY_OTHERS)? {
         Some(text) => parse_variables(&text).map_err(unusable),

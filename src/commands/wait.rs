@@ -309,10 +309,10 @@ fn wait(
 /// Returns the exit status of a command that waited for a job with this result.
 pub(super) fn exit_status(result: &ResultAnswer) -> ExitStatus {
     match result {
-        ResultAnswer::Pending(pending) => exit_status_for(pending.status, None, false),
+        ResultAnswer::Pending(pending) => ExitStatus::of_job(pending.status, None, false),
         ResultAnswer::Ended(ended) => {
             let outcome = &ended.outcome;
-            exit_status_for(outcome.status, outcome.reason, outcome.lost_connection)
+            ExitStatus::of_job(outcome.status, outcome.reason, outcome.lost_connection)
         }
     }
 }
@@ -379,22 +379,6 @@ fn overall(codes: &[ExitStatus], any: bool) -> ExitStatus {
     first_exit_status(codes).unwrap_or(ExitStatus::TimedOut)
 }
 
-/// Returns the exit status of a command that waited for a job. A temporary failure, such as a lost
-/// connection, has its own status, so that callers can retry.
-fn exit_status_for(status: Status, reason: Option<Reason>, lost_connection: bool) -> ExitStatus {
-    match (status, reason) {
-        (Status::Completed, _) => ExitStatus::Done,
-        (Status::Failed, Some(Reason::RateLimit | Reason::Overloaded)) => ExitStatus::TryAgain,
-        (Status::Failed, Some(Reason::ApiError)) if lost_connection => ExitStatus::TryAgain,
-        (Status::Failed, _) => ExitStatus::Failed,
-        (Status::Killed, _) => ExitStatus::Killed,
-        (Status::Blocked, _) => ExitStatus::Blocked,
-        (Status::Queued | Status::Starting | Status::Running | Status::Idle, _) => {
-            ExitStatus::TimedOut
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -428,8 +412,8 @@ mod tests {
             (Reason::ApiError, false, ExitStatus::Failed),
             (Reason::Auth, false, ExitStatus::Failed),
         ] {
-            assert_eq!(exit_status_for(Status::Failed, Some(reason), lost), code, "{reason}");
+            assert_eq!(ExitStatus::of_job(Status::Failed, Some(reason), lost), code, "{reason}");
         }
-        assert_eq!(exit_status_for(Status::Failed, None, false), ExitStatus::Failed);
+        assert_eq!(ExitStatus::of_job(Status::Failed, None, false), ExitStatus::Failed);
     }
 }

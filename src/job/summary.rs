@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndState, Exit, HintFacts, JobId, Limits, OpenClawRecipients, Reason, Record, Status,
-    Timestamp, ToolAccess, WakeTarget, Worktree, deserialize_known_reason, failures_in_row, hint,
-    recipients,
+    EndState, EngineOptions, Exit, HintFacts, JobId, Limits, OpenClawRecipients, Reason, Record,
+    Status, Timestamp, ToolAccess, WakeTarget, Worktree, deserialize_known_reason, failures_in_row,
+    hint, recipients,
 };
 use crate::text::{clip, is_zero};
 
@@ -126,6 +126,8 @@ pub(crate) struct SpecSummary {
     pub(crate) disallowed_tools: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) worktree: Option<WorktreeSummary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) engine: Option<EngineOptions>,
 }
 
 /// The part of the [`Worktree`] in a summary.
@@ -202,6 +204,7 @@ impl From<Record> for Summary {
                 allowed_tools: record.spec.options.allowed_tools,
                 disallowed_tools: record.spec.options.disallowed_tools,
                 worktree: record.spec.worktree.map(WorktreeSummary::from),
+                engine: record.spec.engine,
             },
         }
     }

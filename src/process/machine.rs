@@ -20,6 +20,10 @@ pub(crate) fn free_space(directory: &Path) -> io::Result<u64> {
     Ok((stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64))
 }
 
+/// Environment variable by which tests name a machine.
+#[cfg(debug_assertions)]
+const TEST_MACHINE: &str = "CLAUDEJOB_TEST_MACHINE";
+
 /// Identity of a machine.
 #[derive(Debug)]
 pub(crate) struct MachineIdentity {
@@ -34,6 +38,10 @@ impl MachineIdentity {
     pub(crate) fn own() -> &'static Self {
         static OWN: OnceLock<MachineIdentity> = OnceLock::new();
         OWN.get_or_init(|| {
+            #[cfg(debug_assertions)]
+            if let Ok(host) = std::env::var(TEST_MACHINE) {
+                return Self { machine_id: Some(format!("id of {host}")), host };
+            }
             let host = match nix::sys::utsname::uname() {
                 Ok(names) => names.nodename().to_string_lossy().into_owned(),
                 Err(_) => String::new(),

@@ -64,7 +64,8 @@ impl JobMarker {
         let process = Process::living(pid)?;
         let arguments = process.arguments();
         let [_, verb, dir, ..] = arguments.as_slice() else { return None };
-        let is_worker = verb == hidden_verbs::WORKER.as_bytes()
+        let verbs = [hidden_verbs::WORKER, hidden_verbs::WORKER_HERE];
+        let is_worker = verbs.iter().any(|name| verb == name.as_bytes())
             && dir == self.job_dir.as_os_str().as_bytes()
             && process.markers().contains(&self.job_dir)
             && process.uid() == Some(nix::unistd::geteuid().as_raw());

@@ -42,10 +42,22 @@ pub(crate) fn spawn_worker(
     command.spawn()
 }
 
-/// Unblocks requests to kill the job, for which this worker has a handler now. Without one, a
-/// request would have ended the worker without a verdict.
-pub(crate) fn accept_kill_requests() -> io::Result<()> {
-    Ok(kill_requests().thread_unblock()?)
+/// Unblocks requests to end the job, for which this worker has handlers now. Without them, a request
+/// would have ended the worker without a verdict.
+pub(crate) fn accept_requests() -> io::Result<()> {
+    Ok(requests().thread_unblock()?)
+}
+
+/// Blocks requests to end the job until [`accept_requests`].
+pub(crate) fn hold_requests() -> io::Result<()> {
+    Ok(requests().thread_block()?)
+}
+
+fn requests() -> SigSet {
+    let mut signals = kill_requests();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals
 }
 
 fn kill_requests() -> SigSet {

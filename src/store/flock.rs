@@ -37,6 +37,12 @@ pub(super) fn try_lock(file: &File, path: &Path, mode: LockMode) -> Result<bool,
     }
 }
 
+/// Whether no process of this machine holds the lock of this file.
+pub(super) fn is_free(path: &Path) -> Result<bool, StoreError> {
+    let file = super::files::open_to_read(path).context("open", path)?;
+    try_lock(&file, path, LockMode::Shared)
+}
+
 /// Takes the lock of an open file. Fails as busy when its holder makes no progress for as long as
 /// `bound`: `observe` returns the holder's process id and anything that changes with its progress.
 pub(super) fn lock_bounded<P: PartialEq>(

@@ -29,7 +29,7 @@ impl Record {
 
     /// Whether the record names this machine. Cloned machines share an id, and so do containers of
     /// one image, so the name has to be the same as well.
-    pub(super) fn is_of_this_machine(&self) -> bool {
+    pub(crate) fn is_of_this_machine(&self) -> bool {
         let own = MachineIdentity::own();
         match &self.worker.host {
             Some(host) => *host == own.host && self.worker.machine_id == own.machine_id,

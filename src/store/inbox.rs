@@ -22,6 +22,7 @@
 //! When claude has accepted a message, the worker sets its file aside, and removes it at the end of
 //! the turn: until then the conversation with the message may get lost, and it is sent again.
 
+mod aside;
 mod draft;
 mod legacy;
 mod state;
@@ -43,9 +44,7 @@ use legacy::LegacyState;
 use state::InboxState;
 
 /// Name of the directory in the job's directory.
-const INBOX: &str = "inbox";
-/// Directory of the messages that a turn has accepted which has not ended. The name is a protocol.
-const ASIDE_DIR: &str = ".taken";
+pub(super) const INBOX: &str = "inbox";
 /// Wakes the worker when an item was added. The name is a protocol.
 const WAKE_FIFO: &str = ".bell";
 /// A message may have ten million bytes, and be escaped.
@@ -211,7 +210,7 @@ impl JobDir {
                 if legacy.closed {
                     return Ok(None);
                 }
-                (legacy.last.max(highest_in(&inbox.join(ASIDE_DIR))?), LEGACY_MAX_NUMBER)
+                (legacy.last.max(highest_in(&self.aside_dir())?), LEGACY_MAX_NUMBER)
             }
         };
         let mut number = last.max(highest_in(&inbox)?).max(taken) + 1;
@@ -231,7 +230,10 @@ impl JobDir {
 
     /// Returns the items of the inbox except `known` numbers, in the order of arrival.
     pub(crate) fn pending(&self, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreError> {
-        items_in(&self.file(INBOX), known)
+        let handled = self.handled_numbers();
+        let mut items = items_in(&self.file(INBOX), known)?;
+        items.retain(|item| !handled.contains(&item.number));
+        Ok(items)
     }
 
     /// As [`pending`](Self::pending), for the holder of the job's lock, which may then remove these
@@ -245,6 +247,10 @@ impl JobDir {
     /// Makes sure that no message gets a number up to this one.
     fn mark_numbers_used(&self, last: u64) {
         let inbox = self.file(INBOX);
+        if self.has_owner() {
+            // Its files stay, so that no number becomes free.
+            return;
+        }
         // Needed even if the state has this number: the process that wrote it may have died then.
         if last > 0 {
             state::advance(&inbox, last);
@@ -253,20 +259,6 @@ impl JobDir {
             fault_point("inbox:revoked");
             LegacyState { last: state::last(&inbox), closed: false }.write(&inbox);
         }
-    }
-
-    /// Removes an item that the holder of the job's lock has received. Returns false if it is still
-    /// there, because another process has created a directory with its name.
-    pub(crate) fn remove_message(&self, number: u64) -> bool {
-        let inbox = self.file(INBOX);
-        let name = file_name(number);
-        let mut is_gone = true;
-        for path in [inbox.join(&name), inbox.join(ASIDE_DIR).join(&name)] {
-            if let Err(error) = fs::remove_file(path) {
-                is_gone &= error.kind() == io::ErrorKind::NotFound;
-            }
-        }
-        is_gone
     }
 
     /// Removes a message from the inbox of a job that has ended. Returns false if another process has
@@ -283,29 +275,6 @@ impl JobDir {
         Ok(fs::remove_file(inbox.join(file_name(number))).is_ok())
     }
 
-    /// Sets a message aside that claude has accepted.
-    pub(crate) fn set_aside(&self, number: u64) {
-        let (inbox, name) = (self.file(INBOX), file_name(number));
-        let aside = inbox.join(ASIDE_DIR);
-        // If the directory cannot be created, the next step fails.
-        let _ = files::create_directory(&aside, false);
-        if fs::rename(inbox.join(&name), aside.join(&name)).is_err() {
-            // To deliver it twice would be worse than not to send it again if its conversation gets
-            // lost.
-            self.remove_message(number);
-        }
-    }
-
-    /// Returns the numbers of the messages that were set aside, in the order of arrival.
-    pub(crate) fn aside_numbers(&self) -> Vec<u64> {
-        numbers_in(&self.file(INBOX).join(ASIDE_DIR)).unwrap_or_default()
-    }
-
-    /// Returns the messages that were set aside, in the order of arrival.
-    pub(crate) fn aside_items(&self) -> Vec<InboxItem> {
-        items_in(&self.file(INBOX).join(ASIDE_DIR), &BTreeSet::new()).unwrap_or_default()
-    }
-
     /// Returns the numbers of the messages in the inbox that no completed turn has answered, in the
     /// order of arrival.
     pub(crate) fn unanswered_messages(&self) -> Vec<u64> {
@@ -314,14 +283,6 @@ impl JobDir {
         items.extend(self.aside_items());
         items.retain(InboxItem::is_message);
         items.iter().map(|item| item.number).collect()
-    }
-
-    /// Moves the messages that were set aside back into the inbox: their conversation is lost.
-    pub(crate) fn restore_aside(&self) {
-        let inbox = self.file(INBOX);
-        for name in self.aside_numbers().into_iter().map(file_name) {
-            let _ = fs::rename(inbox.join(ASIDE_DIR).join(&name), inbox.join(&name));
-        }
     }
 
     /// Closes the inbox; the caller holds the job's lock. From now on no message is accepted. Returns
@@ -333,7 +294,9 @@ impl JobDir {
         fault_point("inbox:closed");
         draft::revoke(&inbox, None);
         fault_point("inbox:emptied");
-        let _ = fs::remove_file(inbox.join(WAKE_FIFO));
+        if !self.has_owner() {
+            let _ = fs::remove_file(inbox.join(WAKE_FIFO));
+        }
         let items = self.pending(&BTreeSet::new())?;
         state::advance(&inbox, highest_of(&items));
         LegacyState { last: state::last(&inbox), closed: true }.write(&inbox);
@@ -357,7 +320,7 @@ impl JobDir {
             state::last(&inbox),
             legacy.last,
             highest_in(&inbox)?,
-            highest_in(&inbox.join(ASIDE_DIR))?,
+            self.aside_numbers().last().copied().unwrap_or_default(),
             self.highest_accepted(),
         ];
         let last = used.into_iter().max().unwrap_or_default();
@@ -366,6 +329,14 @@ impl JobDir {
             LegacyState { last, closed: false }.write(&inbox);
         }
         Ok(())
+    }
+
+    /// Opens the inbox again if an earlier owner of the job has closed it, which owned the job no
+    /// more.
+    pub(crate) fn keep_inbox_open(&self) {
+        if self.is_claimed() && matches!(state::read(&self.file(INBOX)), Ok(InboxState::Closed)) {
+            let _ = self.open_inbox();
+        }
     }
 
     /// Returns the highest number of a message that a completed turn has accepted.

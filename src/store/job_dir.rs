@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use super::files::{self, read_bounded, read_with_metadata, write, write_durably};
 use super::node_skill;
+use super::owner::Owner;
 use super::staging::{Staging, remove_staged};
 use super::{Context, EVENTS, LoadError, OUTPUT, RECORD, RESULT, StoreError, UNCONFIRMED_RESULT};
 use crate::clock;
@@ -24,25 +25,26 @@ const MAX_RECORD_BYTES: u64 = 8 << 20;
 /// A job's directory.
 #[derive(Clone, Debug)]
 pub(crate) struct JobDir {
-    id: JobId,
-    path: PathBuf,
+    pub(super) id: JobId,
+    pub(super) path: PathBuf,
+    pub(super) owner: Owner,
 }
 
 impl JobDir {
     /// Returns the directory of a job in the jobs directory `root`, whether or not it exists.
     pub(crate) fn new(root: &Path, id: &JobId) -> Self {
-        Self { id: id.clone(), path: root.join(id.as_str()) }
+        Self { id: id.clone(), path: root.join(id.as_str()), owner: Owner::default() }
     }
 
     /// Returns the job's directory at this absolute path; `None` if its name is not a job's id.
     pub(crate) fn at(path: PathBuf) -> Option<Self> {
         let id = JobId::parse(path.file_name()?.to_str()?).ok()?;
-        Some(Self { id, path })
+        Some(Self { id, path, owner: Owner::default() })
     }
 
     /// Returns the directory at `path` in which the job is built or deleted.
     pub(super) fn staged(path: PathBuf, id: &JobId) -> Self {
-        Self { id: id.clone(), path }
+        Self { id: id.clone(), path, owner: Owner::default() }
     }
 
     pub(crate) fn id(&self) -> &JobId {
@@ -58,11 +60,6 @@ impl JobDir {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// Returns the path of a file in it.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
-    }
-
     /// Returns what distinguishes the directory from an earlier one at its path; `None` if there is
     /// none. The inode number of a removed directory can be reused, so the time of birth is included,
     /// if the file system records it.
@@ -74,34 +71,46 @@ impl JobDir {
 
     /// Reads the record.
     pub(crate) fn load(&self) -> Result<Record, LoadError> {
-        let path = self.file(RECORD);
-        let text = match read_bounded(&path, MAX_RECORD_BYTES) {
+        if self.is_claimed() {
+            return self.load_file(&self.file(RECORD));
+        }
+        let record = self.load_file(&self.path.join(RECORD))?;
+        if record.spec.engine.is_some() { self.load_of_owner(record) } else { Ok(record) }
+    }
+
+    /// Reads the record in this file.
+    pub(super) fn load_file(&self, path: &Path) -> Result<Record, LoadError> {
+        let text = match read_bounded(path, MAX_RECORD_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.path.is_dir() {
                     let why = "the file is missing".to_owned();
-                    return Err(self.unreadable(path, why));
+                    return Err(self.unreadable(path.to_owned(), why));
                 }
                 return Err(LoadError::NotFound(self.id.clone()));
             }
-            text => text.context("read", &path)?,
+            text => text.context("read", path)?,
         };
-        let mut record = decode_record(&text).map_err(|why| self.unreadable(path, why))?;
+        let mut record =
+            decode_record(&text).map_err(|why| self.unreadable(path.to_owned(), why))?;
         if record.is_of_node_skill() {
             node_skill::end_if_dead(self, &mut record);
         }
         Ok(record)
     }
 
-    fn unreadable(&self, path: PathBuf, why: String) -> LoadError {
+    pub(super) fn unreadable(&self, path: PathBuf, why: String) -> LoadError {
         LoadError::Unreadable { id: self.id.clone(), path, why }
     }
 
     /// Reads the summary of the record, and the metadata of its file.
     pub(super) fn summary_of_file(&self) -> Result<(Summary, Metadata), LoadError> {
-        let path = self.file(RECORD);
+        let path = self.path.join(RECORD);
         let (text, metadata) =
             read_with_metadata(&path, MAX_RECORD_BYTES).context("read", &path)?;
-        match serde_json::from_slice(&text) {
+        match serde_json::from_slice::<Summary>(&text) {
+            Ok(summary) if summary.spec.engine.is_some() => {
+                Ok((Summary::from(self.load()?), metadata))
+            }
             Ok(summary) => Ok((summary, metadata)),
             Err(error) => Err(self.unreadable(path, error.to_string())),
         }
@@ -169,6 +178,9 @@ impl JobDir {
     /// Replaces the record for the last time, and removes the temporary files and the reserve.
     pub(crate) fn save_end(&self, record: &Record) -> Result<(), StoreError> {
         let text = serde_json::to_vec(record).context("write", &self.file(RECORD))?;
+        if let Some(number) = self.own_epoch() {
+            return self.link_end(number, &text);
+        }
         let written = match self.sync_written_ahead(&text) {
             Ok(Some(written)) => written,
             Ok(None) | Err(_) => self.write_temporary(RECORD, &text, true)?,

@@ -74,6 +74,9 @@ impl JobDir {
         } else if record.is_of_node_skill() {
             // Its jobs have no lock; a dead one was ended when the record was read.
             Liveness::Live
+        } else if record.spec.engine.is_some() {
+            // Its engine knows whether it has a worker, on whatever machine.
+            Liveness::Live
         } else if self.is_elsewhere(record) {
             Liveness::OtherMachine(record.host_name().to_owned())
         } else {

@@ -86,6 +86,11 @@ fn next_number(due: &[DueEvent]) -> u64 {
     due.iter().map(|known| known.number + 1).max().unwrap_or(1)
 }
 
+/// Whether a job's directory of notifications has this name.
+pub(super) fn is_notifications_name(name: &str) -> bool {
+    [NOTIFICATIONS, LEGACY_NOTIFICATIONS].contains(&name)
+}
+
 /// Whether this is the notifications directory of a job that has recipients, and not the directory
 /// of a job.
 pub(super) fn is_notifications_dir(path: &Path) -> bool {

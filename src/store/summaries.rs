@@ -265,10 +265,11 @@ fn is_final(summary: &Summary, id: &JobId) -> bool {
     !summary.status.is_live() && !summary.is_of_node_skill() && summary.job_id == *id
 }
 
-/// Whether every version of the program would decode the same summary.
+/// Whether every version of the program would decode the same summary from the job's own record.
 fn is_lossless(summary: &Summary) -> bool {
     let has_reason = summary.status != Status::Failed || summary.reason.is_some();
-    summary.version <= FORMAT_VERSION && has_reason
+    // The record of a job with an engine is in another file than the one whose stamp is compared.
+    summary.version <= FORMAT_VERSION && has_reason && summary.spec.engine.is_none()
 }
 
 impl Stamp {

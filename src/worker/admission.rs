@@ -206,6 +206,11 @@ impl AdmissionControl {
 
     /// Requests a slot.
     pub(super) fn enter_queue(&mut self, record: &Record) -> AdmissionStep {
+        if record.spec.engine.is_some() {
+            // The engine has given the job its place, and the queue's locks are those of one machine.
+            self.stage = AdmissionStage::Outside;
+            return AdmissionStep::Admitted;
+        }
         let mut options = record.spec.queue_options.clone();
         // A job that met a limit has waited for its end, and now finds out whether it is over.
         if self.number.is_some() {

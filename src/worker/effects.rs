@@ -102,6 +102,9 @@ impl Worker {
     }
 
     fn record_notification(&mut self, event: NotifyEvent) {
+        if self.progress == Progress::Lost {
+            return;
+        }
         let record = self.supervisor.record();
         match self.job.record_due(&record.spec, event, record.attempt.number, clock::now()) {
             Ok(due) => self.notifications_due |= due,
@@ -123,6 +126,7 @@ impl Worker {
 
     /// Passes new messages of the inbox to the supervisor.
     pub(super) fn receive_messages(&mut self) {
+        self.job.keep_inbox_open();
         for item in self.job.receive(&self.seen_messages).unwrap_or_default() {
             self.seen_messages.insert(item.number);
             self.take(Input::Message { number: item.number, message: item.content });
@@ -170,6 +174,9 @@ impl Worker {
     fn end(&mut self, outcome: &Outcome) {
         // The watch of stderr is closed by the end of this process: the kernel can take 20 ms to do
         // so, which must not delay other jobs.
+        if let Some(keeper) = &self.keeper {
+            keeper.release();
+        }
         self.admission.leave_queue();
         self.admission.queue().remove_pause_of(self.job.id());
         if let Err(error) = self.job.save_outcome(outcome, Some(self.supervisor.record())) {

@@ -62,9 +62,15 @@ impl Worker {
     }
 
     pub(super) fn save(&mut self) {
+        if self.progress == Progress::Lost {
+            return;
+        }
         if self.progress == Progress::Ended {
-            if let Err(error) = self.job.save_end(self.supervisor.record()) {
-                self.write_failed(RECORD, error.to_string());
+            match self.job.save_end(self.supervisor.record()) {
+                Ok(()) => {}
+                // The verdict does not count, and nobody is notified of it.
+                Err(error) if error.is_lost_job() => self.progress = Progress::Lost,
+                Err(error) => self.write_failed(RECORD, error.to_string()),
             }
             fault_point("end:saved");
             return;
