@@ -8,6 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+mod engine_jobs;
 pub(crate) mod events;
 pub(crate) mod export;
 mod failed_dependency;

@@ -292,6 +292,18 @@ errors! {
     DependencyCycle(id: String, first: String) => code "dependency_cycle",
         message("job '{id}' would wait for itself through job '{first}'"),
         hint("use another id, or wait for fewer jobs");
+    /// The job would wait for one that runs elsewhere.
+    OtherEngine(id: String) => code "other_engine",
+        message("cannot wait for job {id}: only one of the two runs on a cluster"),
+        hint("claudejob wait {id}  # then start this one");
+    /// The engine did not accept the job, which does not exist.
+    EngineRefused { id: String, why: String } => code "engine_refused",
+        message("could not submit job {id}: {why}"),
+        hint("claudejob doctor --on slurm");
+    /// The engine does not answer.
+    EngineUnavailable { id: String, why: String } => code "engine_unavailable",
+        message("the scheduler of job {id} does not answer: {why}"),
+        hint("claudejob doctor --on slurm  # or repeat the command later");
     /// Jobs with the same labels have spent the budget; `over` and `by` say in which time and which
     /// jobs.
     BudgetExceeded { spent: f64, budget: f64, over: String, by: String } => code "budget_exceeded",
@@ -458,9 +470,11 @@ impl Error {
             | Self::NoProfiles(_)
             | Self::BadWake(..) => ExitStatus::Usage,
             Self::NotFound(_) | Self::NoJob | Self::NoMatch(_) => ExitStatus::NotFound,
-            Self::NoSlot(_) | Self::Busy(_) | Self::Delivering(..) | Self::StillEnding(_) => {
-                ExitStatus::TryAgain
-            }
+            Self::NoSlot(_)
+            | Self::Busy(_)
+            | Self::Delivering(..)
+            | Self::StillEnding(_)
+            | Self::EngineUnavailable { .. } => ExitStatus::TryAgain,
             _ => ExitStatus::Failed,
         }
     }

@@ -68,6 +68,21 @@ pub(crate) fn finalize_lost_until(
     }
 }
 
+/// Writes the verdict of a job whose engine runs no worker for it, unless it has one by now. Returns
+/// its record.
+pub(crate) fn end_on_engine(dir: &JobDir, record: Record, requested: Option<Verdict>) -> Record {
+    let until = Instant::now() + SWEEP_TIMEOUT;
+    let Ok(Some(lock)) = dir.try_lock() else { return dir.load().unwrap_or(record) };
+    let record = dir.load().unwrap_or(record);
+    if record.status.is_live() {
+        write_lost_verdict(dir, record, requested, Some(&lock), until)
+    } else if requested == Some(Verdict::Killed) && record.is_cut_off() {
+        mark_killed(dir, record)
+    } else {
+        record
+    }
+}
+
 /// Reaches the verdict of a lost job and returns its record. The record is written only if the lock
 /// is held.
 pub(crate) fn write_lost_verdict(

@@ -2,11 +2,19 @@
 
 mod cgroup_unit;
 mod detach;
+mod engine;
 mod local;
 mod notifier;
+mod slurm;
+
+use std::time::Duration;
+
+use crate::job::EngineKind;
+use slurm::Slurm;
 
 pub(crate) use cgroup_unit::SCOPE_PREFIX;
 pub(crate) use detach::{DetachMode, DetachPlan, lingers};
+pub(crate) use engine::{Engine, EngineError, EngineStatus, Submission, Wake};
 pub(crate) use local::{LaunchError, Launched, launch};
 pub(crate) use notifier::{spawn_notifier, spawn_notifier_if_idle};
 
@@ -24,3 +32,16 @@ pub(crate) const QUEUED: u8 = b'Q';
 pub(crate) const NO_SLOT: u8 = b'N';
 /// The queue's lock cannot be taken; the reason follows. Otherwise as [`NO_SLOT`].
 pub(crate) const BUSY: u8 = b'B';
+
+/// Returns the engine, whose commands may take this time each.
+pub(crate) fn engine(kind: EngineKind, timeout: Duration) -> Result<Box<dyn Engine>, EngineError> {
+    match kind {
+        EngineKind::Slurm => Ok(Box::new(Slurm::new(timeout))),
+        EngineKind::Unknown => Err(EngineError {
+            program: "claudejob",
+            why: "the job's engine is known only to a newer version".to_owned(),
+            is_temporary: false,
+            may_have_worked: false,
+        }),
+    }
+}

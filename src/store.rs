@@ -23,6 +23,7 @@ mod lock;
 mod lock_holder;
 mod node_skill;
 mod notifications;
+mod on_engine;
 mod owner;
 mod preparation;
 mod removed_costs;
@@ -83,6 +84,10 @@ pub(crate) const EVENTS: &str = "events.ndjson";
 pub(crate) const TURNS: &str = "turns.ndjson";
 /// The job's [`Outcome`](crate::job::Outcome): the verdict with the answer.
 pub(crate) const RESULT: &str = "result.json";
+/// Directory of the owners, one after the other, of a job whose workers an engine starts.
+pub(crate) const EPOCHS: &str = "epochs";
+/// What an engine writes about a job, and the output of the program that it starts.
+pub(crate) const ENGINE_LOG: &str = "engine.log";
 /// Held exclusively while the job is live.
 pub(crate) const LOCK: &str = "lock";
 
@@ -233,6 +238,9 @@ impl Store {
         record: &Record,
         prompt: &str,
     ) -> Result<JobDir, CreateError> {
+        if record.spec.engine.is_some() {
+            create_directory(&staged.path().join(EPOCHS), false)?;
+        }
         let path = staged.file(RECORD);
         let text = serde_json::to_vec(record).context("write", &path)?;
         let prompt_path = staged.file(PROMPT);

@@ -38,12 +38,29 @@ impl Env {
             env.set("CLAUDE_CONFIG_DIR".into(), dir.into());
         }
         if let Some(file) = &profile.env_file {
-            let unusable = |error| ProfileError::BadFile(file.clone(), error);
-            for (name, value) in read_variables(file).map_err(unusable)? {
-                env.set(name.into(), value.into());
-            }
+            env.read_env_file(file)?;
         }
         Ok(Cow::Owned(env))
+    }
+
+    /// Returns this environment with the variables in a file.
+    pub(crate) fn with_env_file(&self, file: &Path) -> Result<Self, ProfileError> {
+        let mut env = self.clone();
+        env.read_env_file(file)?;
+        Ok(env)
+    }
+
+    /// Whether the variable was set by a profile or by a file.
+    pub(crate) fn is_from_file(&self, name: &str) -> bool {
+        self.profile_variables.iter().any(|set| set == name)
+    }
+
+    fn read_env_file(&mut self, file: &Path) -> Result<(), ProfileError> {
+        let unusable = |error| ProfileError::BadFile(file.to_owned(), error);
+        for (name, value) in read_variables(file).map_err(unusable)? {
+            self.set(name.into(), value.into());
+        }
+        Ok(())
     }
 
     fn set(&mut self, name: OsString, value: OsString) {
@@ -74,7 +91,7 @@ fn parse_variables(text: &str) -> Result<Vec<(String, String)>, String> {
             return Err(format!("line {} is not NAME=VALUE", at + 1));
         };
         let (name, value) = (name.trim_end(), unquoted(value.trim_start()));
-        if !is_name(name) || value.contains('\0') {
+        if !is_variable_name(name) || value.contains('\0') {
             return Err(format!("line {} is not NAME=VALUE", at + 1));
         }
         variables.push((name.to_owned(), value.to_owned()));
@@ -91,7 +108,8 @@ fn unquoted(value: &str) -> &str {
     value
 }
 
-fn is_name(name: &str) -> bool {
+/// Returns whether the text can be the name of a variable.
+pub(crate) fn is_variable_name(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')

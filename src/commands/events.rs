@@ -120,6 +120,7 @@ fn follow_all(
         if let Some(index) = jobs.add(id) {
             let reader = &mut jobs.readers[index];
             if since.is_none() {
+                reader.dir.find_owner();
                 reader.offset = reader.dir.length(EVENTS);
             } else if !reader.read(give) {
                 return Ok(());
@@ -154,7 +155,7 @@ impl JobReaders<'_> {
         }
         let index = known.unwrap_or(self.readers.len());
         self.watch.add_files(index, &reader.dir, &[EVENTS]);
-        if reader.dir.is_held().unwrap_or(false) {
+        if reader.dir.has_worker().unwrap_or(false) {
             self.watch.add_end(index, &reader.dir);
         }
         match self.readers.get_mut(index) {
@@ -297,6 +298,7 @@ impl EventReader {
     /// Reads new complete lines; returns false if the caller wants no more events. Reads nothing of
     /// another job that was created with the same id in the meantime.
     fn read(&mut self, give: &mut dyn FnMut(&JobEvent) -> bool) -> bool {
+        self.dir.find_owner();
         let lines = self.dir.lines(EVENTS, self.offset, u64::MAX);
         let Some(mut lines) = lines else { return true };
         // Checked after opening: a directory that replaces this one later is not the opened one.

@@ -1,5 +1,6 @@
 //! `kill`: ends jobs and all their processes, for good.
 
+mod answer;
 mod several;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 
 use super::Call;
+use super::engine_jobs;
 use super::host_takeover::{refuse_other_host, take_over};
 use super::naming::Action;
 use super::observe::{Observed, observe};
@@ -26,7 +28,8 @@ use crate::job::{JobId, LeftProcess, Leftovers, Record, Status, Verdict};
 use crate::launch::SCOPE_PREFIX;
 use crate::output::{Answer, BOLD, painted, push_warning, sentence};
 use crate::process::{self, JobMarker, Orphans, ProcessHandle, ProcessId, cgroup};
-use crate::store::{JobDir, LOCK, LoadError, RECORD, Store, addressed, is_independent};
+use crate::store::{JobDir, LOCK, LoadError, Store, is_independent};
+use answer::error_of;
 use several::kill_several;
 
 /// Time limit of the whole command: callers allow a command 10 s.
@@ -196,6 +199,12 @@ fn kill_until(store: &Store, id: &JobId, until: Instant) -> Result<KillAnswer, E
         }
         loaded => loaded,
     }?;
+    if record.spec.engine.is_some() {
+        let error = engine_jobs::kill(&dir, record, until)?;
+        let record = observe(store, id)?.record;
+        let error = error.or_else(|| error_of(&record));
+        return Ok(KillAnswer::new(store, &dir, record, error));
+    }
     refuse_other_host(&dir, &record)?;
     fault_point("kill:looked");
     let mut has_acted = needs_end(&record, &dir)?;
@@ -218,26 +227,8 @@ fn kill_until(store: &Store, id: &JobId, until: Instant) -> Result<KillAnswer, E
     if was_resumed {
         record.warn("another command has resumed the job since it was killed");
     }
-    let killed = was_resumed || record.status == Status::Killed;
-    let error = match record.status {
-        _ if killed => None,
-        status if status.is_live() && record.is_of_node_skill() => {
-            Some("only the Node skill can kill a job that it started".to_owned())
-        }
-        status if status.is_live() => Some(STILL_ENDING.to_owned()),
-        status => Some(format!("the job has already {}", ended_verb(status))),
-    };
-    let hint = record.hint().map(|hint| addressed(store.root(), hint));
-    Ok(KillAnswer {
-        job_id: record.job_id,
-        killed,
-        status: record.status,
-        error,
-        left,
-        warnings: record.warnings,
-        record: Some(dir.file(RECORD)),
-        hint,
-    })
+    let error = if was_resumed { None } else { error_of(&record) };
+    Ok(KillAnswer { left, ..KillAnswer::new(store, &dir, record, error) })
 }
 
 /// Ends the processes with the marker of a job's directory, the worker first; `None` if there are
@@ -392,10 +383,6 @@ fn end(dir: &JobDir, mut record: Record, until: Instant) -> Result<bool, Error> 
             return Ok(false);
         }
     }
-}
-
-fn ended_verb(status: Status) -> &'static str {
-    if status == Status::Completed { "completed" } else { "failed" }
 }
 
 /// Finds the job's worker; `None` if the job's lock is free. Waits for a worker that is being

@@ -14,6 +14,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
+use super::engine_jobs::Ask;
 use super::observe::try_load_checked;
 use super::status::{QueueView, status_view_in_queue, undelivered};
 use crate::arguments::{FilterArgs, Format};
@@ -221,7 +222,7 @@ fn load_item(
     } else {
         Vec::new()
     };
-    let view = status_view_in_queue(store, &observed.record, queue);
+    let view = status_view_in_queue(store, &observed.record, queue, Ask::Many);
     let mut item = Item::from_record(observed.record, view);
     item.undelivered.clone_from(&notifications);
     item.undelivered_notifications = notifications;

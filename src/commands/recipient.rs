@@ -1,5 +1,6 @@
 //! A live job that accepts messages.
 
+use super::engine_jobs;
 use super::host_takeover::refuse_other_host;
 use super::observe::{Observed, observe};
 use crate::error::Error;
@@ -40,9 +41,13 @@ impl Recipient {
         if self.is_gone() {
             return Err(Error::NotFound(self.dir.id().to_string()));
         }
-        let has_ended = self.dir.load().is_ok_and(|record| !record.status.is_live());
+        let record = self.dir.load();
+        let has_ended = record.as_ref().is_ok_and(|record| !record.status.is_live());
         if has_ended && self.dir.withdraw(number)? {
             return Err(self.refusal_error(store));
+        }
+        if let Ok(record) = record {
+            engine_jobs::wake(&self.dir, &record);
         }
         Ok(number)
     }

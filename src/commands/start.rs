@@ -3,6 +3,8 @@
 mod args;
 mod batch;
 mod defaults;
+mod engine;
+mod engine_options;
 mod job_options;
 mod options;
 mod passed_checks;
@@ -18,6 +20,7 @@ use serde::Serialize;
 
 use super::Call;
 use super::clean::{CleanOptions, clean};
+use super::engine_jobs;
 use super::launching::{
     check_cwd, launch_or_fail, plan_detach, set_system_prompt_snapshot, status_after_launch,
     warnings,
@@ -195,7 +198,7 @@ fn check(
         return Err(Error::Usage(why));
     }
     let prompt = check_prompt(prompt)?;
-    let env = &*env.with_profile(spec.profile.as_deref())?;
+    let env = &*engine::env_of(env, &spec)?;
     if let Some(old) = resume_job {
         continue_session(store, &old, &mut spec, env)?;
     }
@@ -221,8 +224,9 @@ fn create(
     earlier: Option<&mut EarlierJobs>,
 ) -> Result<StartAnswer, Error> {
     let CheckedRequest { id, prompt, worktree, if_absent, detach, .. } = request;
+    engine_jobs::check_dependencies(store, &request.spec)?;
     let mut spec = request.spec.clone();
-    let env = &*env.with_profile(spec.profile.as_deref())?;
+    let env = &*engine::env_of(env, &spec)?;
     let removal_lock = lock_others(store, &spec);
     match &earlier {
         Some(_) => check_that_dependencies_exist(store, &spec)?,
@@ -230,7 +234,7 @@ fn create(
     }
     let preview = one_line(prompt, PREVIEW_CHARS);
     let (now, mut step) = (clock::now(), 0);
-    let (dir, lock, mut plan) = loop {
+    let (dir, lock, plan) = loop {
         let new = match id {
             Some(id) => id.clone(),
             None => unused_id(store, now, &mut step),
@@ -238,10 +242,16 @@ fn create(
         if let Some(worktree) = worktree {
             worktree.place(store, &new, &mut spec)?;
         }
-        let plan = plan_detach(*detach, store, &new, &spec, env)?;
         let mut record = Record::new(new.clone(), spec.clone(), preview.clone(), clock::now());
-        record.worker.detached = Some(plan.expected());
-        record.set_host();
+        let plan = if spec.engine.is_some() {
+            record.status = Status::Queued;
+            None
+        } else {
+            let plan = plan_detach(*detach, store, &new, &spec, env)?;
+            record.worker.detached = Some(plan.expected());
+            record.set_host();
+            Some(plan)
+        };
         match store.create(&record, prompt) {
             Ok((dir, lock)) => break (dir, lock, plan),
             Err(CreateError::Exists) if id.is_none() => step += 1,
@@ -250,6 +260,10 @@ fn create(
         }
     };
     drop(removal_lock);
+    let Some(mut plan) = plan else {
+        drop(lock);
+        return engine::submit(store, dir, &spec, env, earlier);
+    };
     let launched = launch_or_fail(&dir, lock, &mut plan, env)?;
     fault_point("start:launched");
     let mut warnings = match earlier {

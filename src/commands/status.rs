@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use clap::Args;
 
 use super::Call;
+use super::engine_jobs::{self, Ask};
 use super::host_takeover::take_over;
 use super::observe::{Observed, observe};
 use crate::arguments::{FORCE_HOST, JobName};
@@ -48,7 +49,7 @@ impl StatusArgs {
 const MAX_NOTIFICATIONS: usize = 10;
 /// Returns the state of the job with this record.
 pub(super) fn status_view(store: &Store, record: &Record) -> StatusView {
-    let mut answer = status_view_in_queue(store, record, &OnceCell::new());
+    let mut answer = status_view_in_queue(store, record, &OnceCell::new(), Ask::One);
     answer.map_hints(|hint| addressed(store.root(), hint));
     answer
 }
@@ -59,7 +60,11 @@ pub(super) fn status_view_in_queue(
     store: &Store,
     record: &Record,
     queue: &OnceCell<QueueView>,
+    ask: Ask,
 ) -> StatusView {
+    if record.spec.engine.is_some() {
+        return engine_jobs::view(&store.job(&record.job_id), record, ask);
+    }
     let mut answer = StatusView::from_record(record);
     if record.status == Status::Running
         && record.spec.needs_preparation()

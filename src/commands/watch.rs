@@ -101,10 +101,10 @@ impl Watch {
     pub(super) fn add_files(&mut self, index: usize, job: &JobDir, names: &'static [&'static str]) {
         self.files.add(index, job.path(), names);
         // The kernel reports no writes of other machines, even if their locks are visible here.
-        if job.may_live_elsewhere() {
+        if job.needs_polling() {
             let (sender, job) = (self.sender.clone(), job.clone());
             std::thread::spawn(move || {
-                while sender.send(Notice::Changed(index)).is_ok() && job.may_live_elsewhere() {
+                while sender.send(Notice::Changed(index)).is_ok() && job.needs_polling() {
                     std::thread::sleep(REMOTE_POLL_INTERVAL);
                 }
             });
@@ -270,7 +270,7 @@ pub(super) fn exit_status_for(signal: Signal) -> ExitStatus {
 fn await_end_by_polling(job: &JobDir) {
     loop {
         std::thread::sleep(SLOW_POLL_INTERVAL);
-        if !job.may_live() && !job.may_live_elsewhere() {
+        if !job.may_live() && !job.needs_polling() {
             return;
         }
     }

@@ -35,7 +35,7 @@ pub(super) const CONFIG_DIR: &str = "claude-config-dir";
 pub(super) const ENV_FILE: &str = "env-file";
 
 /// Options of `start` and `run`. Those that belong to one job alone are no keys.
-pub(super) const OPTIONS: [(&str, Kind); 45] = [
+pub(super) const OPTIONS: [(&str, Kind); 47] = [
     ("model", Kind::Text),
     ("effort", Kind::Text),
     ("fallback-model", Kind::Text),
@@ -81,6 +81,8 @@ pub(super) const OPTIONS: [(&str, Kind); 45] = [
     ("worktree-dir", Kind::Path),
     ("worktree-base", Kind::Text),
     ("setup", Kind::Text),
+    ("on", Kind::Text),
+    ("on-arg", Kind::List),
 ];
 
 /// Keys beside the options outside of profiles.

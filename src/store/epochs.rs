@@ -29,7 +29,9 @@ use serde::{Deserialize, Serialize};
 use super::job_dir::decode_record;
 use super::notifications::is_notifications_name;
 use super::owner::{OwnEpoch, Owner};
-use super::{Context, JobDir, LOCK, LoadError, Lock, PROMPT, RECORD, StoreError, files};
+use super::{
+    Context, ENGINE_LOG, EPOCHS, JobDir, LOCK, LoadError, Lock, PROMPT, RECORD, StoreError, files,
+};
 use crate::fault_point::fault_point;
 use crate::job::{EngineRef, Record};
 use crate::process;
@@ -37,15 +39,13 @@ use crate::process::machine::MachineIdentity;
 
 pub(crate) use lease::{Lease, LeaseTimes, LeaseWatch};
 
-/// Name of the directory in the job's directory.
-const EPOCHS: &str = "epochs";
 /// What the engine calls the job: an [`EngineRef`].
 const ENGINE_REF: &str = "engine.json";
 /// Name of a final record until it is linked as the end. No other file ever has it, so that a rename
 /// which a file server carries out twice cannot publish it.
 const END: &str = "end.json";
 /// Files of the job's directory that do not belong to an owner. Names are a protocol.
-const SHARED: [&str; 4] = [PROMPT, super::inbox::INBOX, EPOCHS, "engine.log"];
+const SHARED: [&str; 4] = [PROMPT, super::inbox::INBOX, EPOCHS, ENGINE_LOG];
 const MAX_ENTRY_BYTES: u64 = 8 << 20;
 
 /// A claim of a job.

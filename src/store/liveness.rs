@@ -57,6 +57,7 @@ impl JobDir {
                     Err(_) => Err(error),
                 }
             }
+            Ok(false) => Ok(self.is_live_on_engine()),
             held => held,
         }
     }
@@ -82,6 +83,12 @@ impl JobDir {
         } else {
             Liveness::Lost
         }
+    }
+
+    /// Whether the directory holds a live job whose locks and writes may not be visible here: of
+    /// another machine, or of an engine.
+    pub(crate) fn needs_polling(&self) -> bool {
+        self.may_live_elsewhere() || self.is_live_on_engine()
     }
 
     /// Whether the directory holds a live job of another machine.

@@ -90,7 +90,7 @@ impl JobDir {
         holder_of(&self.open_lock().ok()?.1)
     }
 
-    /// Blocks until the lock is free, or the job of another machine has ended.
+    /// Blocks until the lock is free, and the job of another machine or of an engine has ended.
     pub(crate) fn wait_released(&self) -> Result<(), StoreError> {
         let (path, file) = self.open_lock()?;
         loop {
@@ -99,8 +99,9 @@ impl JobDir {
                 done => break done.context("lock", &path)?,
             }
         }
+        drop(file);
         // Neither locks nor events of another machine are visible here.
-        while self.may_live_elsewhere() {
+        while self.needs_polling() {
             std::thread::sleep(REMOTE_POLL_INTERVAL);
         }
         Ok(())

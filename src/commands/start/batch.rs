@@ -21,13 +21,14 @@ use super::{
 };
 use crate::arguments::label;
 use crate::commands::Call;
+use crate::commands::engine_jobs;
 use crate::commands::launching::{risks, shared_folder, warnings};
 use crate::commands::selecting::Selected;
 use crate::commands::wait::{WaitOptions, wait_and_print};
 use crate::error::{Error, ExitStatus};
 use crate::job::JobId;
 use crate::launch::DetachPlan;
-use crate::store::{Store, addressed};
+use crate::store::{JobDir, Store, addressed};
 use crate::text::{plural, shell_word};
 
 pub(crate) use answer::BatchAnswer;
@@ -85,9 +86,14 @@ pub(super) struct Batch<'a> {
     pub if_absent: bool,
 }
 
-/// The first job of a file in each folder.
+/// The jobs of a file that were created before another one.
 #[derive(Default)]
-pub(super) struct EarlierJobs(BTreeMap<String, JobId>);
+pub(super) struct EarlierJobs {
+    /// The first job in each folder.
+    first_in_folder: BTreeMap<String, JobId>,
+    /// The jobs that are submitted to their engine when all are created.
+    pub(super) unsubmitted: Vec<JobDir>,
+}
 
 impl EarlierJobs {
     /// Returns the warnings about a job that was just launched. It is enough to look for others in
@@ -99,8 +105,8 @@ impl EarlierJobs {
         id: &JobId,
         folder: &str,
     ) -> Vec<String> {
-        let Some(first) = self.0.get(folder) else {
-            self.0.insert(folder.to_owned(), id.clone());
+        let Some(first) = self.first_in_folder.get(folder) else {
+            self.first_in_folder.insert(folder.to_owned(), id.clone());
             return warnings(store, plan, id, folder);
         };
         // Without the list of its folder others do not find it, and nothing else is lost.
@@ -300,12 +306,29 @@ impl Batch<'_> {
                 }
             }
         }
+        self.submit(&earlier.unsubmitted, &mut answer);
         if answer.failure.is_some() {
             self.add_continuation(&mut answer, plan);
         } else {
             answer.hint = Some(addressed(self.store.root(), self.wait_command(&answer)));
         }
         answer
+    }
+
+    /// Submits the jobs that were created for an engine, up to the first that it refuses. The others
+    /// are removed.
+    fn submit(&self, jobs: &[JobDir], answer: &mut BatchAnswer) {
+        let results = engine_jobs::submit(self.store, jobs);
+        let Some(Err(error)) = results.last() else { return };
+        let refused = &jobs[results.len() - 1..];
+        let is_refused = |id: &JobId| refused.iter().any(|dir| dir.id() == id);
+        for dir in &refused[1..] {
+            engine_jobs::discard(dir);
+        }
+        let line = answer.jobs.iter().find(|job| is_refused(&job.job_id)).map(|job| job.line);
+        answer.jobs.retain(|job| !is_refused(&job.job_id));
+        answer.started -= refused.len();
+        answer.fail(self.store, line.unwrap_or_default(), error);
     }
 
     fn start(&self, job: &PlannedJob, earlier: &mut EarlierJobs) -> Result<StartAnswer, Error> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, Args};
 
+use super::engine_options::EngineArgs;
 use super::options::{
     AskArgs, ClaudeArgs, DependencyArgs, FailOnArgs, KeepAliveArgs, LimitArgs, NotifyArgs,
     QueueArgs, ReplayArgs, RetryArgs, SessionArgs,
@@ -118,6 +119,8 @@ pub(crate) struct JobOptions {
     /// Label the job (repeatable)
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = label, help_heading = "Job")]
     label: Vec<(String, String)>,
+    #[command(flatten, next_help_heading = "Cluster")]
+    engine: EngineArgs,
     #[command(flatten, next_help_heading = "Job")]
     replay: ReplayArgs,
 }
@@ -190,7 +193,7 @@ impl JobOptions {
             worktree,
             start_commit: None,
             setup,
-            engine: None,
+            engine: self.engine.into_options()?,
         };
         self.run.into_change().apply(&mut spec);
         let detach = self.detach;

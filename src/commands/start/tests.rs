@@ -12,10 +12,11 @@ fn request(arguments: &[&str]) -> Option<String> {
 #[test]
 fn each_option_changes_the_request() {
     const VALUES: &str = "7 7s 2G 7/day plan a=b {} / /dev/null Cargo.toml blocked no session \
-                          http://h/x openclaw openclaw:c:t other";
+                          http://h/x openclaw openclaw:c:t other slurm HOME";
     // Some options need others, or exclude them.
-    const BASES: [&str; 3] = [
+    const BASES: [&str; 4] = [
         "--prompt x",
+        "--prompt x --on slurm",
         "--replay /dev/null",
         "--prompt x --keep-alive --ask --group g --wake-url http://h/ --resume S --worktree",
     ];

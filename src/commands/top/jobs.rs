@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
+use crate::commands::engine_jobs::Ask;
 use crate::commands::observe::{Observed, try_load_checked};
 use crate::commands::status::{QueueView, status_view_in_queue};
 use crate::commands::watch::Watch;
@@ -134,7 +135,7 @@ impl<'a> WatchedJobs<'a> {
                 if let (false, false, Some(index)) = (live, is_chosen, index) {
                     self.watch.remove_files(index);
                 }
-                let view = status_view_in_queue(self.store, &record, queue);
+                let view = status_view_in_queue(self.store, &record, queue, Ask::Many);
                 Some(from_record(record, view))
             }
             Err(LoadError::NotFound(_)) => None,

@@ -1,12 +1,16 @@
 //! The jobs that a wait is for, and that have not ended.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{FinishedResults, WaitOptions, WaitProgress};
+use crate::commands::engine_jobs::{Ask, end_if_lost};
 use crate::commands::watch::{Notice, Watch};
 use crate::job::{JobId, Status};
 use crate::process::AwaitedSignals;
 use crate::store::{JobDir, RECORD, Store};
+
+/// How often engines are asked about jobs.
+const ENGINE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The jobs that have not ended when a wait begins.
 pub(super) struct PendingJobs<'a> {
@@ -16,6 +20,9 @@ pub(super) struct PendingJobs<'a> {
     /// For each job whether it is live.
     live: Vec<bool>,
     watch: Watch,
+    /// When engines are asked next whether they have ended jobs; `None` if all jobs are of this
+    /// machine.
+    next_question: Option<Instant>,
 }
 
 impl<'a> PendingJobs<'a> {
@@ -34,7 +41,9 @@ impl<'a> PendingJobs<'a> {
             }
         }
         let live = vec![true; dirs.len()];
-        Self { store, options, dirs, live, watch }
+        let has_engine = dirs.iter().any(JobDir::is_on_engine);
+        let next_question = if has_engine { Some(Instant::now()) } else { None };
+        Self { store, options, dirs, live, watch, next_question }
     }
 
     /// Returns whether a job is blocked, and a blocked job ends the wait.
@@ -63,6 +72,9 @@ impl<'a> PendingJobs<'a> {
                 let next = progress.next_draw();
                 until = Some(deadline.map_or(next, |at| at.min(next)));
             }
+            if let Some(at) = self.ask_engines() {
+                until = Some(until.map_or(at, |until| until.min(at)));
+            }
             match self.watch.next_until(until) {
                 Some(Notice::Signal(_)) => return false,
                 Some(notice) => {
@@ -81,6 +93,20 @@ impl<'a> PendingJobs<'a> {
             }
         }
         true
+    }
+
+    /// Writes the verdicts of jobs that their engine has ended, if that is due. Returns when it is due
+    /// again.
+    fn ask_engines(&mut self) -> Option<Instant> {
+        if self.next_question? <= Instant::now() {
+            for (dir, live) in self.dirs.iter().zip(&self.live) {
+                if *live && dir.is_on_engine() {
+                    end_if_lost(dir, Ask::Many);
+                }
+            }
+            self.next_question = Some(Instant::now() + ENGINE_INTERVAL);
+        }
+        self.next_question
     }
 
     /// Handles a notice. Returns whether the wait is over.

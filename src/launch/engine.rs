@@ -1,0 +1,66 @@
+//! Engines: schedulers that start workers on other machines.
+
+use std::collections::HashMap;
+
+use crate::job::{EngineRef, Spec};
+use crate::store::JobDir;
+
+/// A scheduler that starts workers.
+///
+/// Kubernetes would fit as well: `submit` creates a Job, `query` gets the pods, `cancel` deletes the
+/// Job, and `wake` returns false, because the worker looks into its inbox from time to time.
+pub(crate) trait Engine {
+    /// Submits jobs, if possible several at once. Returns a result for each.
+    fn submit(&self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>>;
+
+    /// Returns the state of a job, or of all jobs of the user by one question, by their ids. One that
+    /// is missing has ended, and the engine has forgotten it.
+    fn query(&self, job: Option<&EngineRef>) -> Result<HashMap<String, EngineStatus>, EngineError>;
+
+    /// Notifies the worker of a running job. Returns false if it was not notified.
+    fn wake(&self, job: &EngineRef, why: Wake) -> Result<bool, EngineError>;
+
+    /// Ends the job, or removes it before it starts. Succeeds if it has ended.
+    fn cancel(&self, job: &EngineRef) -> Result<(), EngineError>;
+}
+
+/// A job to submit.
+#[derive(Clone, Debug)]
+pub(crate) struct Submission<'a> {
+    pub dir: &'a JobDir,
+    pub spec: &'a Spec,
+    /// The engine's jobs that must have ended before this one starts.
+    pub after: Vec<EngineRef>,
+}
+
+/// The state of a job as its engine knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EngineStatus {
+    /// It waits, for the reason that the engine's word names.
+    Pending(String),
+    /// It runs on this machine, or its processes there are being ended.
+    Running { node: String },
+    /// No process of it runs any more, and none will.
+    Ended(String),
+    /// In a state that this program does not know.
+    Unknown,
+}
+
+/// Why a worker is notified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    Kill,
+    Inbox,
+}
+
+/// A failed call of an engine's command.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{program}: {why}")]
+pub(crate) struct EngineError {
+    pub program: &'static str,
+    pub why: String,
+    /// The call may succeed later.
+    pub is_temporary: bool,
+    /// The command may have had its effect nevertheless.
+    pub may_have_worked: bool,
+}

@@ -1,0 +1,326 @@
+//! Slurm as an engine: `sbatch`, `squeue` and `scancel`, which are found on PATH.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+use super::engine::{Engine, EngineError, EngineStatus, Submission, Wake};
+use crate::claude;
+use crate::hidden_verbs;
+use crate::job::EngineRef;
+use crate::process;
+use crate::store::ENGINE_LOG;
+use crate::text::{one_line, shell_quote};
+
+/// Largest output of a command, enough for a line each of half a million jobs.
+const MAX_OUTPUT_BYTES: usize = 32 << 20;
+/// `MaxArraySize` of a cluster that does not say it: Slurm's default.
+const DEFAULT_MAX_ARRAY_SIZE: usize = 1001;
+/// Largest length of the ids in a batch script, which is an argument of `sbatch`.
+const MAX_SCRIPT_BYTES: usize = 100_000;
+/// Seconds before its time limit at which a job gets SIGTERM: enough for the ladder of a kill.
+const TERM_BEFORE_LIMIT: &str = "--signal=B:TERM@60";
+
+/// Parts of messages about failures that pass.
+const TEMPORARY: [&str; 5] = [
+    "Unable to contact slurm controller",
+    "timed out",
+    "Zero Bytes were transmitted",
+    "temporarily unable to accept job",
+    "Transport endpoint",
+];
+/// Parts of messages about jobs that have ended.
+const GONE: [&str; 2] = ["Invalid job id", "already completing or completed"];
+
+/// States in which no process of a job runs any more, and in which it is not started again.
+const ENDED_STATES: [&str; 10] = [
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+];
+/// States in which a job waits for a node.
+const PENDING_STATES: [&str; 5] =
+    ["PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"];
+/// States in which a job has a node.
+const RUNNING_STATES: [&str; 8] = [
+    "COMPLETING",
+    "CONFIGURING",
+    "RESIZING",
+    "RUNNING",
+    "SIGNALING",
+    "STAGE_OUT",
+    "STOPPED",
+    "SUSPENDED",
+];
+
+/// The Slurm cluster of this machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slurm {
+    /// Time limit of each command.
+    timeout: Duration,
+}
+
+impl Slurm {
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { timeout }
+    }
+
+    /// Runs a command of Slurm and returns its output.
+    fn run(self, program: &'static str, arguments: &[String]) -> Result<String, EngineError> {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let error = |why: String| EngineError {
+            is_temporary: TEMPORARY.iter().any(|part| why.contains(part)),
+            why,
+            program,
+            may_have_worked: false,
+        };
+        let output = process::run_with_outputs(command, self.timeout, MAX_OUTPUT_BYTES)
+            .map_err(|io_error| error(io_error.to_string()))?;
+        let Some(exit) = output.exit else {
+            let why = format!("it timed out after {} s", self.timeout.as_secs());
+            return Err(EngineError { may_have_worked: true, ..error(why) });
+        };
+        if exit.code == Some(0) {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(error(message(&output.stderr)))
+    }
+
+    /// Returns how many tasks an array may have.
+    fn max_array_size(self) -> usize {
+        let config = self.run("scontrol", &["show".to_owned(), "config".to_owned()]);
+        let size = config.ok().and_then(|text| setting(&text, "MaxArraySize")?.parse().ok());
+        size.unwrap_or(DEFAULT_MAX_ARRAY_SIZE)
+    }
+
+    /// Submits one job, or several with the same options as an array.
+    fn submit_together(self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>> {
+        let refused = |error: EngineError| vec![Err(error); jobs.len()];
+        let output = match self.run("sbatch", &arguments(jobs)) {
+            Ok(output) => output,
+            Err(error) => return refused(error),
+        };
+        // `ID` or `ID;CLUSTER`. A site's plugin may print lines before.
+        let id = output.lines().last().unwrap_or_default().split(';').next().unwrap_or_default();
+        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+            let why = format!("it printed no job id: {}", one_line(&output, 200));
+            let (is_temporary, may_have_worked) = (false, true);
+            return refused(EngineError { program: "sbatch", why, is_temporary, may_have_worked });
+        }
+        let mut refs = Vec::new();
+        for index in 0..jobs.len() {
+            let id = if jobs.len() == 1 { id.to_owned() } else { format!("{id}_{index}") };
+            refs.push(Ok(EngineRef { id, ..EngineRef::default() }));
+        }
+        refs
+    }
+}
+
+impl Engine for Slurm {
+    fn submit(&self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>> {
+        let most = if jobs.len() > 1 { self.max_array_size() } else { 1 };
+        let mut results = Vec::new();
+        let mut rest = jobs;
+        while !rest.is_empty() {
+            let (together, others) = rest.split_at(count_of_array(rest, most));
+            results.extend(self.submit_together(together));
+            rest = others;
+        }
+        results
+    }
+
+    fn query(&self, job: Option<&EngineRef>) -> Result<HashMap<String, EngineStatus>, EngineError> {
+        let (option, value) = match job {
+            Some(job) => ("-j", job.id.clone()),
+            None => ("-u", nix::unistd::geteuid().to_string()),
+        };
+        let fixed = ["-h", "-r", "-t", "all", "-o", "%i|%T|%N|%r", option];
+        let mut arguments = fixed.map(str::to_owned).to_vec();
+        arguments.push(value);
+        match self.run("squeue", &arguments) {
+            Ok(output) => Ok(states(&output)),
+            Err(error) if is_gone(&error) => Ok(HashMap::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn wake(&self, job: &EngineRef, why: Wake) -> Result<bool, EngineError> {
+        let signal = match why {
+            Wake::Kill => "USR1",
+            Wake::Inbox => "USR2",
+        };
+        // To the batch process alone, which is the worker.
+        let arguments = ["-b", "-s", signal, &job.id].map(str::to_owned);
+        match self.run("scancel", &arguments) {
+            Ok(_) => Ok(true),
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn cancel(&self, job: &EngineRef) -> Result<(), EngineError> {
+        match self.run("scancel", std::slice::from_ref(&job.id)) {
+            Err(error) if !is_gone(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_gone(error: &EngineError) -> bool {
+    GONE.iter().any(|part| error.why.contains(part))
+}
+
+/// Returns the message of a command that failed: the last line of its stderr, without its name.
+fn message(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    let line = line.unwrap_or("it failed without a message");
+    let line = line.split_once(" error: ").map_or(line, |(_, message)| message);
+    one_line(line, 300)
+}
+
+/// Returns a value of `scontrol show config`.
+fn setting<'a>(config: &'a str, name: &str) -> Option<&'a str> {
+    for line in config.lines() {
+        if let Some((key, value)) = line.split_once('=')
+            && key.trim() == name
+        {
+            return Some(value.trim());
+        }
+    }
+    None
+}
+
+/// Returns the states of the jobs in the output of `squeue`.
+fn states(output: &str) -> HashMap<String, EngineStatus> {
+    let mut states = HashMap::new();
+    for line in output.lines() {
+        let mut fields = line.splitn(4, '|');
+        let (Some(id), Some(state), Some(node), Some(why)) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let status = if PENDING_STATES.contains(&state) {
+            EngineStatus::Pending(why.to_owned())
+        } else if RUNNING_STATES.contains(&state) {
+            EngineStatus::Running { node: node.to_owned() }
+        } else if ENDED_STATES.contains(&state) {
+            EngineStatus::Ended(state.to_owned())
+        } else {
+            EngineStatus::Unknown
+        };
+        states.insert(id.to_owned(), status);
+    }
+    states
+}
+
+/// Returns how many of the first jobs, at least one, can be the tasks of one array.
+fn count_of_array(jobs: &[Submission<'_>], most: usize) -> usize {
+    let Some(first) = jobs.first() else { return 0 };
+    let mut bytes = 0;
+    let mut count = 0;
+    for job in jobs.iter().take(most) {
+        bytes += job.dir.id().as_str().len() + 1;
+        if bytes > MAX_SCRIPT_BYTES || !has_same_options(job, first) {
+            break;
+        }
+        count += 1;
+    }
+    count.max(1)
+}
+
+fn has_same_options(a: &Submission<'_>, b: &Submission<'_>) -> bool {
+    let (x, y) = (&a.spec.queue_options, &b.spec.queue_options);
+    a.spec.engine == b.spec.engine
+        && a.spec.limits.memory_max == b.spec.limits.memory_max
+        && a.spec.start_delay_ms == b.spec.start_delay_ms
+        && a.dir.root() == b.dir.root()
+        && a.after == b.after
+        && (&x.group, x.group_limit, x.max_parallel) == (&y.group, y.group_limit, y.max_parallel)
+}
+
+/// Returns the arguments of `sbatch` for one job, or for several with the same options.
+fn arguments(jobs: &[Submission<'_>]) -> Vec<String> {
+    let Some(first) = jobs.first() else { return Vec::new() };
+    let (id, options) = (first.dir.id(), first.spec.engine.clone());
+    let (args, export_env) = options.map(|it| (it.args, it.export_env)).unwrap_or_default();
+    // Options of the caller prevail over these.
+    let mut arguments = ["--requeue", TERM_BEFORE_LIMIT, "--chdir=/"].map(str::to_owned).to_vec();
+    let delay = Duration::from_millis(first.spec.start_delay_ms).as_secs();
+    if delay > 0 {
+        arguments.push(format!("--begin=now+{delay}"));
+    }
+    if let Some(bytes) = first.spec.limits.memory_max {
+        arguments.push(format!("--mem={}K", bytes.div_ceil(1024)));
+    }
+    arguments.extend(args);
+    // These prevail over options of the caller: the environment could bring a key into Slurm's files.
+    arguments.extend(["--parsable", "--open-mode=append"].map(str::to_owned));
+    if export_env.is_empty() {
+        arguments.push("--export=NONE".to_owned());
+    } else {
+        // The login environment of the user comes with NONE alone.
+        arguments.push(format!("--export={}", export_env.join(",")));
+        arguments.push("--get-user-env".to_owned());
+    }
+    let queue = &first.spec.queue_options;
+    let mut after: Vec<String> =
+        first.after.iter().map(|job| format!("afterany:{}", job.id)).collect();
+    let mut name = format!("claudejob-{id}");
+    let mut limit = queue.max_parallel;
+    if let Some(group) = &queue.group {
+        name = format!("claudejob-group-{group}");
+        limit = queue.group_limit;
+        after.push("singleton".to_owned());
+    }
+    if !after.is_empty() {
+        arguments.push(format!("--dependency={}", after.join(",")));
+    }
+    arguments.extend([format!("--job-name={name}"), format!("--comment=claudejob:{id}")]);
+    if let [one] = jobs {
+        let log = one.dir.file(ENGINE_LOG).to_string_lossy().replace('%', "%%");
+        arguments.push(format!("--output={log}"));
+    } else {
+        let most = if limit == 0 { String::new() } else { format!("%{limit}") };
+        arguments.push(format!("--array=0-{}{most}", jobs.len() - 1));
+        // Each task has its own log, which the script opens.
+        arguments.push("--output=/dev/null".to_owned());
+    }
+    arguments.push(format!("--wrap={}", script(jobs)));
+    arguments
+}
+
+/// Returns the batch script without its first line, `#!/bin/sh`, which `sbatch --wrap` adds. The
+/// worker becomes the batch process, so that signals reach it and its exit code is that of the job.
+fn script(jobs: &[Submission<'_>]) -> String {
+    let program = shell_quote(&claude::own_executable().to_string_lossy());
+    let worker = format!("exec {program} {}", hidden_verbs::WORKER_HERE);
+    if let [one] = jobs {
+        return format!("{worker} {}", shell_quote(&one.dir.path().to_string_lossy()));
+    }
+    let Some(first) = jobs.first() else { return String::new() };
+    let root = shell_quote(&first.dir.root().to_string_lossy());
+    let mut script = "set --".to_owned();
+    for job in jobs {
+        let _ = write!(script, " {}", job.dir.id());
+    }
+    let _ = write!(
+        script,
+        "\nshift \"$SLURM_ARRAY_TASK_ID\"\n\
+         {worker} {root}/\"$1\" >>{root}/\"$1\"/{ENGINE_LOG} 2>&1"
+    );
+    script
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+use super::*;
+
+/// Lines of squeue 22.05.
+const QUEUE: &str = "\
+15_2|PENDING||JobArrayTaskLimit
+15_0|RUNNING|n1|None
+7|PENDING||ReqNodeNotAvail, UnavailableNodes:n1
+8|COMPLETING|n2|None
+9|NODE_FAIL|n[1-3]|NodeDown
+10|NEW_STATE|n2|None
+torn
+";
+
+#[test]
+fn reads_the_states_of_jobs() {
+    let states = states(QUEUE);
+    let running = |node: &str| EngineStatus::Running { node: node.to_owned() };
+    for (id, expected) in [
+        ("15_2", EngineStatus::Pending("JobArrayTaskLimit".to_owned())),
+        ("15_0", running("n1")),
+        ("7", EngineStatus::Pending("ReqNodeNotAvail, UnavailableNodes:n1".to_owned())),
+        ("8", running("n2")),
+        ("9", EngineStatus::Ended("NODE_FAIL".to_owned())),
+        ("10", EngineStatus::Unknown),
+    ] {
+        assert_eq!(states.get(id), Some(&expected), "{id}");
+    }
+    assert_eq!(states.len(), 6);
+}
+
+#[test]
+fn messages_are_short_and_say_what_passes() {
+    for (stderr, expected) in [
+        (
+            "sbatch: error: invalid partition specified: nosuch\n\
+             sbatch: error: Batch job submission failed: Invalid partition name specified\n",
+            "Batch job submission failed: Invalid partition name specified",
+        ),
+        (
+            "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n",
+            "Unable to contact slurm controller (connect failure)",
+        ),
+        (
+            "sbatch: fatal: Unable to process configuration file\n\n",
+            "sbatch: fatal: Unable to process configuration file",
+        ),
+        ("", "it failed without a message"),
+    ] {
+        assert_eq!(message(stderr.as_bytes()), expected);
+    }
+}
+
+#[test]
+fn reads_settings() {
+    let config = "Configuration data as of now\nMaxArraySize            = 1001\nMaxDBDMsgs = 4\n";
+    assert_eq!(setting(config, "MaxArraySize"), Some("1001"));
+    assert_eq!(setting(config, "KillWait"), None);
+}

@@ -1,0 +1,229 @@
+//! Jobs on a Slurm cluster, whose commands are replaced by a script.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use support::{Answer, Sandbox};
+
+/// A cluster that runs nothing by itself.
+struct Cluster {
+    sandbox: Sandbox,
+    dir: PathBuf,
+}
+
+impl Cluster {
+    fn new(script: &str) -> Self {
+        let mut sandbox = Sandbox::new(script);
+        let (dir, bin) = (sandbox.path("slurm"), sandbox.path("bin"));
+        for path in [&dir, &bin] {
+            fs::create_dir(path).unwrap();
+        }
+        let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slurm/slurm.sh");
+        for command in ["sbatch", "squeue", "scancel", "scontrol"] {
+            symlink(&stand_in, bin.join(command)).unwrap();
+        }
+        let path = std::env::var("PATH").unwrap();
+        sandbox.set("PATH", format!("{}:{path}", bin.display()));
+        sandbox.set("SLURM_STAND_IN", &dir);
+        Self { sandbox, dir }
+    }
+
+    fn start(&self, id: &str, options: &[&str]) -> Answer {
+        let fixed = ["start", "--job-id", id, "--prompt", "work", "--on", "slurm"];
+        self.sandbox.run([&fixed, options].concat())
+    }
+
+    /// The file that the stand-in keeps.
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.join(name)).unwrap_or_default()
+    }
+
+    fn set_state(&self, id: &str, state: &str) {
+        fs::write(self.dir.join(format!("{id}.state")), format!("{state}\n")).unwrap();
+    }
+
+    /// How often a command was called.
+    fn calls(&self, command: &str) -> usize {
+        self.read("calls").lines().filter(|line| line.split(' ').next() == Some(command)).count()
+    }
+}
+
+#[test]
+fn a_job_is_submitted_without_the_environment() {
+    let cluster = Cluster::new("result done");
+    let answer = cluster.start("a", &["--on-arg=--partition=x", "--memory-max", "1G"]);
+    assert_eq!((answer.code, answer.text("status")), (0, "queued"), "{answer:?}");
+    assert_eq!(answer["waitingFor"]["kind"], "engine");
+    assert!(answer["warnings"][0].as_str().unwrap().contains("ANTHROPIC_API_KEY"), "{answer:?}");
+    let arguments = cluster.read("1.args");
+    for expected in [
+        "--requeue",
+        "--partition=x",
+        "--export=NONE",
+        "--mem=1048576K",
+        "--signal=B:TERM@60",
+        "--job-name=claudejob-a",
+        "--comment=claudejob:a",
+    ] {
+        assert!(arguments.lines().any(|line| line == expected), "{expected}: {arguments}");
+    }
+    assert!(!arguments.contains("sk-ant-test"), "{arguments}");
+    let script = cluster.read("1.script");
+    let job = cluster.sandbox.job("a");
+    let end = format!("claudejob' worker-here '{}'\n", job.display());
+    assert!(script.contains("\nexec '") && script.ends_with(&end), "{script}");
+}
+
+#[test]
+fn a_variable_is_passed_only_by_its_name() {
+    let cluster = Cluster::new("result done");
+    let answer = cluster.start("a", &["--export-env", "ANTHROPIC_API_KEY"]);
+    assert_eq!(answer["warnings"], serde_json::json!([]), "{answer:?}");
+    assert!(cluster.read("1.args").contains("--export=ANTHROPIC_API_KEY\n--get-user-env\n"));
+    for bad in ["ALL", "NONE", "A=b", "1A", ""] {
+        assert_eq!(cluster.start("b", &["--export-env", bad]).code, 2, "{bad}");
+    }
+    assert_eq!(cluster.sandbox.run(["start", "-p", "x", "--export-env", "HOME"]).code, 2);
+}
+
+#[test]
+fn a_file_of_variables_is_checked_and_not_passed() {
+    let mut cluster = Cluster::new("result done");
+    cluster.sandbox.unset("ANTHROPIC_API_KEY");
+    let file = cluster.sandbox.path("keys");
+    let given = file.to_str().unwrap();
+    assert_eq!(cluster.start("a", &["--env-file", given]).text("code"), "bad_config");
+    fs::write(&file, "ANTHROPIC_API_KEY=sk-secret\n").unwrap();
+    let open = cluster.start("a", &["--env-file", given]);
+    assert!(open.text("error").contains("others can access it"), "{open:?}");
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let answer = cluster.start("a", &["--env-file", given]);
+    assert_eq!((answer.code, &answer["warnings"]), (0, &serde_json::json!([])), "{answer:?}");
+    assert!(!cluster.read("1.args").contains("sk-secret"));
+}
+
+#[test]
+fn a_refused_job_does_not_exist() {
+    let cluster = Cluster::new("result done");
+    fs::write(cluster.dir.join("refuse"), "Invalid partition name specified").unwrap();
+    let answer = cluster.start("a", &[]);
+    assert_eq!((answer.code, answer.text("code")), (1, "engine_refused"), "{answer:?}");
+    assert!(answer.text("error").ends_with("Invalid partition name specified"), "{answer:?}");
+    assert!(!cluster.sandbox.job("a").exists());
+    fs::write(cluster.dir.join("down"), "").unwrap();
+    let answer = cluster.start("a", &[]);
+    assert_eq!((answer.code, answer.text("code")), (75, "engine_unavailable"), "{answer:?}");
+    assert!(!cluster.sandbox.job("a").exists());
+}
+
+#[test]
+fn status_and_list_show_why_a_job_waits() {
+    let cluster = Cluster::new("result done");
+    for id in ["a", "b", "c"] {
+        assert_eq!(cluster.start(id, &[]).code, 0);
+    }
+    cluster.set_state("2", "PENDING||Resources");
+    cluster.set_state("3", "RUNNING|n1|None");
+    let status = cluster.sandbox.status("b");
+    assert_eq!(
+        (status.text("status"), &status["waitingFor"]["why"]),
+        ("queued", &"Resources".into())
+    );
+    assert_eq!(cluster.sandbox.status("c").text("status"), "starting");
+    let before = cluster.calls("squeue");
+    let list = cluster.sandbox.run(["list"]);
+    assert_eq!(cluster.calls("squeue"), before + 1);
+    let reasons: Vec<&str> = list
+        .json
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|job| job["waitingFor"]["why"].as_str())
+        .collect();
+    assert_eq!(reasons, ["Resources", "Priority"], "{list:?}");
+    fs::write(cluster.dir.join("down"), "").unwrap();
+    let status = cluster.sandbox.status("a");
+    assert!(status["warnings"][0].as_str().unwrap().contains("does not answer"), "{status:?}");
+}
+
+#[test]
+fn an_array_for_the_jobs_of_a_file() {
+    let mut cluster = Cluster::new("result done");
+    cluster.sandbox.set("STAND_IN_ARRAY_SIZE", "3");
+    let mut lines = String::new();
+    for id in ["a", "b", "c", "d"] {
+        lines += &format!("{{\"jobId\":\"{id}\",\"prompt\":\"x\"}}\n");
+    }
+    lines += "{\"jobId\":\"e\",\"prompt\":\"x\",\"after\":[\"a\",\"d\"]}\n";
+    lines += "{\"jobId\":\"f\",\"prompt\":\"x\",\"group\":\"g\"}\n";
+    let call = ["start", "--on", "slurm", "--max-parallel", "2", "--from", "-"];
+    let answer = cluster.sandbox.run_with_stdin(call, lines);
+    assert_eq!((answer.code, &answer["started"]), (0, &6.into()), "{answer:?}");
+    assert!(cluster.read("1.args").contains("--array=0-2%2\n"));
+    let root = cluster.sandbox.jobs();
+    let script = cluster.read("1.script");
+    assert!(script.contains("set -- a b c\nshift \"$SLURM_ARRAY_TASK_ID\"\n"), "{script}");
+    let end = format!("worker-here '{0}'/\"$1\" >>'{0}'/\"$1\"/engine.log 2>&1\n", root.display());
+    assert!(script.ends_with(&end), "{script}");
+    assert!(cluster.read("2.script").ends_with(&format!("'{}/d'\n", root.display())));
+    let jobs = cluster.read("3.args") + &cluster.read("4.args");
+    assert!(jobs.contains("--dependency=afterany:1_0,afterany:2\n"), "{jobs}");
+    assert!(jobs.contains("--dependency=singleton\n--job-name=claudejob-group-g\n"), "{jobs}");
+    assert_eq!(cluster.calls("sbatch"), 4);
+}
+
+#[test]
+fn a_job_does_not_wait_for_one_elsewhere() {
+    let cluster = Cluster::new("result done");
+    assert_eq!(cluster.start("a", &[]).code, 0);
+    let answer = cluster.sandbox.run(["start", "b", "-p", "x", "--after", "a"]);
+    assert_eq!(answer.text("code"), "other_engine", "{answer:?}");
+    assert_eq!(cluster.start("c", &["--after", "a"]).code, 0);
+    assert!(cluster.read("2.args").contains("--dependency=afterany:1\n"));
+}
+
+#[test]
+fn a_pending_job_is_killed_and_cancelled() {
+    let cluster = Cluster::new("result done");
+    assert_eq!(cluster.start("a", &[]).code, 0);
+    let killed = cluster.sandbox.run(["kill", "a"]);
+    assert_eq!((killed.code, &killed["killed"]), (0, &true.into()), "{killed:?}");
+    assert_eq!(cluster.read("1.state"), "CANCELLED||None\n");
+    cluster.sandbox.wait("a").expect_end(3, "killed", None);
+    assert_eq!(cluster.sandbox.run(["kill", "a"]).code, 0);
+}
+
+#[test]
+fn a_kill_says_if_the_node_does_not_answer() {
+    let cluster = Cluster::new("result done");
+    assert_eq!(cluster.start("a", &[]).code, 0);
+    cluster.set_state("1", "RUNNING|n2|None");
+    // No process of this number can be signalled.
+    fs::write(cluster.dir.join("1.pid"), "-0").unwrap();
+    let killed = cluster.sandbox.run(["kill", "a"]);
+    assert_eq!((killed.code, &killed["killed"]), (1, &false.into()), "{killed:?}");
+    assert!(killed.text("error").starts_with("node n2 does not answer"), "{killed:?}");
+    assert_eq!(killed["status"], "killed");
+    let calls = cluster.read("calls");
+    let cancels: Vec<&str> = calls.lines().filter(|call| call.starts_with("scancel")).collect();
+    assert_eq!(cancels, ["scancel -b -s USR1 1", "scancel 1"]);
+}
+
+#[test]
+fn a_job_that_its_engine_has_lost_gets_a_verdict() {
+    let cluster = Cluster::new("result done");
+    assert_eq!(cluster.start("a", &[]).code, 0);
+    assert_eq!(cluster.start("b", &[]).code, 0);
+    cluster.set_state("1", "NODE_FAIL|n2|None");
+    let waited = cluster.sandbox.wait("a");
+    waited.expect_end(1, "failed", Some("worker_died"));
+    assert!(waited.text("error").ends_with("without a verdict (NODE_FAIL)"), "{waited:?}");
+    fs::remove_file(cluster.dir.join("2.state")).unwrap();
+    cluster.sandbox.status("b").expect_end(0, "failed", Some("worker_died"));
+}

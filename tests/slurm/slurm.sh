@@ -1,0 +1,69 @@
+#!/bin/sh
+# Stands in for the commands of a Slurm cluster, under whose names it is called: sbatch, squeue, scancel
+# and scontrol print what those of Slurm 22.05 print. The cluster is the folder $SLURM_STAND_IN:
+#   ID.state    the line of squeue after the id: STATE|NODE|REASON; an array has a file for each task
+#   ID.args     the arguments of sbatch, one a line         ID.script  the batch script
+#   ID.pid      the process of a job that runs              calls      the commands so far, one a line
+#   refuse      sbatch fails with this message              down       no command reaches the controller
+# `slurm.sh run ID` is what a node does with a job.
+cd "$SLURM_STAND_IN" || exit 1
+command=$(basename "$0")
+echo "$command $(echo "$*" | head -1)" >>calls
+fail() { echo "$command: error: $1" >&2; exit 1; }
+[ -e down ] && [ "$command" != slurm.sh ] && fail "Unable to contact slurm controller (connect failure)"
+
+case $command in
+sbatch)
+  [ -e refuse ] && fail "Batch job submission failed: $(cat refuse)"
+  id=1; while ! mkdir "$id.lock" 2>/dev/null; do id=$((id + 1)); done
+  tasks=
+  for argument; do
+    printf '%s\n' "$argument"
+    case $argument in
+    --wrap=*) printf '#!/bin/sh\n# This script was created by sbatch --wrap.\n\n%s\n' "${argument#--wrap=}" >"$id.script" ;;
+    --array=*) tasks=$(echo "$argument" | sed 's/.*-\([0-9]*\).*/\1/') ;;
+    --output=*) echo "${argument#--output=}" | sed 's/%%/%/g' >"$id.output" ;;
+    esac
+  done >"$id.args"
+  if [ -z "$tasks" ]; then
+    echo 'PENDING||Priority' >"$id.state"
+  else
+    for task in $(seq 0 "$tasks"); do echo 'PENDING||Priority' >"${id}_$task.state"; done
+  fi
+  echo "$id" ;;
+squeue)
+  only=
+  while [ $# -gt 0 ]; do
+    [ "$1" = -j ] && only=$2
+    shift
+  done
+  [ -n "$only" ] && [ ! -e "$only.state" ] && { echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1; }
+  for file in ${only:-*}.state; do
+    [ -e "$file" ] && echo "${file%.state}|$(cat "$file")"
+  done
+  exit 0 ;;
+scancel)
+  signal=
+  while [ $# -gt 0 ]; do
+    case $1 in -s) signal=$2; shift ;; -b) ;; *) id=$1 ;; esac
+    shift
+  done
+  [ -e "$id.state" ] || fail "Kill job error on job id $id: Invalid job id specified"
+  state=$(cut -d '|' -f 1 "$id.state")
+  case $state in
+  RUNNING) kill -s "${signal:-TERM}" "$(cat "$id.pid")" ;;
+  PENDING) [ -z "$signal" ] && echo 'CANCELLED||None' >"$id.state" ;;
+  *) fail "Kill job error on job id $id: Job/step already completing or completed" ;;
+  esac
+  exit 0 ;;
+scontrol) printf 'MaxArraySize            = %s\n' "${STAND_IN_ARRAY_SIZE:-1001}" ;;
+slurm.sh)
+  id=$2; job=${id%_*}
+  echo "RUNNING|n1|None" >"$id.state"
+  export SLURM_JOB_ID="$id" SLURM_RESTART_COUNT="${3:-0}" SLURMD_NODENAME=n1
+  [ "$job" != "$id" ] && export SLURM_ARRAY_JOB_ID="$job" SLURM_ARRAY_TASK_ID="${id#*_}"
+  sh -c 'echo $$ >"$1"; exec sh "$2"' run "$id.pid" "$job.script" >>"$(cat "$job.output")" 2>&1
+  status=$?
+  if [ "$status" = 0 ]; then echo 'COMPLETED|n1|None'; else echo 'FAILED|n1|NonZeroExitCode'; fi >"$id.state"
+  exit "$status" ;;
+esac
