@@ -227,3 +227,32 @@ fn a_job_that_its_engine_has_lost_gets_a_verdict() {
     fs::remove_file(cluster.dir.join("2.state")).unwrap();
     cluster.sandbox.status("b").expect_end(0, "failed", Some("worker_died"));
 }
+
+#[test]
+fn doctor_checks_the_cluster_and_a_node() {
+    let cluster = Cluster::new("result done");
+    let levels = |options: &[&str]| {
+        let call = [&["doctor", "--on", "slurm", "--json"], options].concat();
+        let answer = cluster.sandbox.run(call);
+        let checks = answer["checks"].as_array().unwrap().clone();
+        let of_cluster =
+            checks.iter().filter(|check| check["name"].as_str().unwrap().starts_with("slurm"));
+        let levels: Vec<String> = of_cluster
+            .map(|check| {
+                format!("{}: {}", check["name"].as_str().unwrap(), check["level"].as_str().unwrap())
+            })
+            .collect();
+        levels.join(", ")
+    };
+    let always = "slurm: ok, slurm_kill: warning, slurm_processes: warning, slurm_files: warning";
+    assert_eq!(levels(&[]), always);
+    let probe = ["--probe", "--on-arg=-w n1"];
+    assert_eq!(levels(&probe), format!("{always}, slurm_node: warning"));
+    assert_eq!(cluster.calls("sbatch"), 0);
+    fs::create_dir(cluster.sandbox.jobs()).unwrap();
+    // The stand-in of a node has the environment of this test.
+    assert_eq!(levels(&probe), format!("{always}, slurm_node: ok"));
+    assert!(cluster.read("1.args").contains("-w n1\n--wait\n--export=NONE\n"));
+    fs::write(cluster.dir.join("down"), "").unwrap();
+    assert_eq!(levels(&[]), "slurm: error");
+}

@@ -4,6 +4,7 @@
 //! which it tests the disk. A check that cannot be made says so, or is omitted if another check
 //! gives the reason.
 
+mod cluster;
 mod jobs;
 mod machine;
 mod place;
@@ -16,6 +17,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::check::{Check, Level};
+use super::start::On;
 use super::{Call, gateway};
 use crate::arguments::program;
 use crate::claude::{self, Env, VersionOutput, tested};
@@ -40,6 +42,22 @@ pub(crate) struct DoctorArgs {
     /// Check with this profile of the configuration file
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
+    /// Check a Slurm cluster as well
+    #[arg(
+        long,
+        value_name = "ENGINE",
+        value_enum,
+        env = "CLAUDE_SKILL_ON",
+        hide_env_values = true,
+        default_value = "local"
+    )]
+    on: On,
+    /// Check a node of the cluster by a short job
+    #[arg(long)]
+    probe: bool,
+    /// Pass an argument to sbatch for this job
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true, requires = "probe")]
+    on_arg: Vec<String>,
 }
 
 impl DoctorArgs {
@@ -51,7 +69,15 @@ impl DoctorArgs {
         let cwd = std::env::current_dir().unwrap_or_default();
         let request = DoctorRequest { root: call.jobs_dir(), claude, cwd };
         let env = call.env.with_profile(self.profile.as_deref())?;
-        call.print(&doctor(&request, &env))
+        let mut answer = doctor(&request, &env);
+        if self.on == On::Slurm
+            && let Ok(root) = &request.root
+        {
+            let probe = if self.probe { Some(self.on_arg.as_slice()) } else { None };
+            answer.checks.extend(cluster::checks(root, probe));
+            answer.ok = answer.checks.iter().all(|check| check.level != Level::Error);
+        }
+        call.print(&answer)
     }
 }
 

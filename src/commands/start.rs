@@ -48,6 +48,7 @@ pub(crate) use args::StartArgs;
 pub(crate) use batch::BatchAnswer;
 use batch::{Batch, EarlierJobs, LineSchema};
 pub(super) use defaults::default_spec;
+pub(super) use engine_options::On;
 pub(super) use job_options::{JobOptions, shorten_help};
 use passed_checks::PassedChecks;
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -32,34 +33,6 @@ const TEMPORARY: [&str; 5] = [
 ];
 /// Parts of messages about jobs that have ended.
 const GONE: [&str; 2] = ["Invalid job id", "already completing or completed"];
-
-/// States in which no process of a job runs any more, and in which it is not started again.
-const ENDED_STATES: [&str; 10] = [
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
-    "TIMEOUT",
-];
-/// States in which a job waits for a node.
-const PENDING_STATES: [&str; 5] =
-    ["PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"];
-/// States in which a job has a node.
-const RUNNING_STATES: [&str; 8] = [
-    "COMPLETING",
-    "CONFIGURING",
-    "RESIZING",
-    "RUNNING",
-    "SIGNALING",
-    "STAGE_OUT",
-    "STOPPED",
-    "SUSPENDED",
-];
 
 /// The Slurm cluster of this machine.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +70,7 @@ impl Slurm {
 
     /// Returns how many tasks an array may have.
     fn max_array_size(self) -> usize {
-        let config = self.run("scontrol", &["show".to_owned(), "config".to_owned()]);
+        let config = config(self.timeout);
         let size = config.ok().and_then(|text| setting(&text, "MaxArraySize")?.parse().ok());
         size.unwrap_or(DEFAULT_MAX_ARRAY_SIZE)
     }
@@ -188,8 +161,33 @@ fn message(stderr: &[u8]) -> String {
     one_line(line, 300)
 }
 
-/// Returns a value of `scontrol show config`.
-fn setting<'a>(config: &'a str, name: &str) -> Option<&'a str> {
+/// Returns the cluster's settings.
+pub(crate) fn config(timeout: Duration) -> Result<String, EngineError> {
+    Slurm::new(timeout).run("scontrol", &["show", "config"].map(str::to_owned))
+}
+
+/// Runs `doctor` for the jobs directory on a node, with these arguments for `sbatch`, and waits for
+/// its end. Its answer is in `output` then.
+pub(crate) fn run_doctor(
+    root: &Path,
+    output: &Path,
+    arguments: &[String],
+    timeout: Duration,
+) -> Result<(), EngineError> {
+    let program = shell_quote(&claude::own_executable().to_string_lossy());
+    let root = shell_quote(&root.to_string_lossy());
+    let script = format!("exec {program} --json --jobs-dir {root} doctor");
+    let output = output.to_string_lossy().replace('%', "%%");
+    let mut all = vec!["--chdir=/".to_owned()];
+    all.extend_from_slice(arguments);
+    let fixed = ["--wait", "--export=NONE", "--job-name=claudejob-probe", "--time=5"];
+    all.extend(fixed.map(str::to_owned));
+    all.extend([format!("--output={output}"), format!("--wrap={script}")]);
+    Slurm::new(timeout).run("sbatch", &all).map(drop)
+}
+
+/// Returns a value of the cluster's settings.
+pub(crate) fn setting<'a>(config: &'a str, name: &str) -> Option<&'a str> {
     for line in config.lines() {
         if let Some((key, value)) = line.split_once('=')
             && key.trim() == name
@@ -210,14 +208,17 @@ fn states(output: &str) -> HashMap<String, EngineStatus> {
         else {
             continue;
         };
-        let status = if PENDING_STATES.contains(&state) {
-            EngineStatus::Pending(why.to_owned())
-        } else if RUNNING_STATES.contains(&state) {
-            EngineStatus::Running { node: node.to_owned() }
-        } else if ENDED_STATES.contains(&state) {
-            EngineStatus::Ended(state.to_owned())
-        } else {
-            EngineStatus::Unknown
+        let status = match state {
+            "PENDING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" => {
+                EngineStatus::Pending(why.to_owned())
+            }
+            "COMPLETING" | "CONFIGURING" | "RESIZING" | "RUNNING" | "SIGNALING" | "STAGE_OUT"
+            | "STOPPED" | "SUSPENDED" => EngineStatus::Running { node: node.to_owned() },
+            "BOOT_FAIL" | "CANCELLED" | "COMPLETED" | "DEADLINE" | "FAILED" | "NODE_FAIL"
+            | "OUT_OF_MEMORY" | "PREEMPTED" | "REVOKED" | "TIMEOUT" => {
+                EngineStatus::Ended(state.to_owned())
+            }
+            _ => EngineStatus::Unknown,
         };
         states.insert(id.to_owned(), status);
     }

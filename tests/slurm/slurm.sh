@@ -16,11 +16,12 @@ case $command in
 sbatch)
   [ -e refuse ] && fail "Batch job submission failed: $(cat refuse)"
   id=1; while ! mkdir "$id.lock" 2>/dev/null; do id=$((id + 1)); done
-  tasks=
+  tasks= waits=
   for argument; do
     printf '%s\n' "$argument"
     case $argument in
     --wrap=*) printf '#!/bin/sh\n# This script was created by sbatch --wrap.\n\n%s\n' "${argument#--wrap=}" >"$id.script" ;;
+    --wait) waits=yes ;;
     --array=*) tasks=$(echo "$argument" | sed 's/.*-\([0-9]*\).*/\1/') ;;
     --output=*) echo "${argument#--output=}" | sed 's/%%/%/g' >"$id.output" ;;
     esac
@@ -30,7 +31,8 @@ sbatch)
   else
     for task in $(seq 0 "$tasks"); do echo 'PENDING||Priority' >"${id}_$task.state"; done
   fi
-  echo "$id" ;;
+  echo "$id"
+  if [ -n "$waits" ]; then sh "$id.script" >"$(cat "$id.output")" 2>&1; fi ;;
 squeue)
   only=
   while [ $# -gt 0 ]; do
@@ -56,7 +58,9 @@ scancel)
   *) fail "Kill job error on job id $id: Job/step already completing or completed" ;;
   esac
   exit 0 ;;
-scontrol) printf 'MaxArraySize            = %s\n' "${STAND_IN_ARRAY_SIZE:-1001}" ;;
+scontrol)
+  printf '%-23s = %s\n' ClusterName standin JobRequeue 1 KillWait '5 sec' ProctrackType proctrack/linuxproc \
+    SLURM_VERSION 22.05.8 MaxArraySize "${STAND_IN_ARRAY_SIZE:-1001}" ;;
 slurm.sh)
   id=$2; job=${id%_*}
   echo "RUNNING|n1|None" >"$id.state"

@@ -42,7 +42,7 @@ pub(super) struct EngineArgs {
 
 /// `--on`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum On {
+pub(in crate::commands) enum On {
     /// On this machine
     Local,
     /// On a node of a Slurm cluster, through sbatch
