@@ -15,8 +15,8 @@ use crate::launch::spawn_notifier;
 use crate::process::{self, JobMarker, Orphans};
 use crate::queue::Queue;
 use crate::store::{
-    self, EVENTS, InboxItem, JobDir, Liveness, LoadError, Lock, OUTPUT, RESULT, STDERR,
-    UNCONFIRMED_RESULT,
+    self, Claim, ClaimKind, EVENTS, EpochEntry, InboxItem, JobDir, LastEntry, Liveness, LoadError,
+    Lock, OUTPUT, RESULT, STDERR, UNCONFIRMED_RESULT,
 };
 use crate::supervisor::{LoggedEvents, MAX_STDERR_BYTES, PostMortem};
 
@@ -68,19 +68,42 @@ pub(crate) fn finalize_lost_until(
     }
 }
 
-/// Writes the verdict of a job whose engine runs no worker for it, unless it has one by now. Returns
-/// its record.
+/// Writes the verdict of a job whose engine runs no worker for it, or whose worker is to lose it, unless
+/// the job has one by now. A job that was cut off is marked as killed, if that is requested. Returns the
+/// record.
 pub(crate) fn end_on_engine(dir: &JobDir, record: Record, requested: Option<Verdict>) -> Record {
-    let until = Instant::now() + SWEEP_TIMEOUT;
-    let Ok(Some(lock)) = dir.try_lock() else { return dir.load().unwrap_or(record) };
-    let record = dir.load().unwrap_or(record);
-    if record.status.is_live() {
-        write_lost_verdict(dir, record, requested, Some(&lock), until)
-    } else if requested == Some(Verdict::Killed) && record.is_cut_off() {
-        mark_killed(dir, record)
-    } else {
-        record
+    let is_kill = requested == Some(Verdict::Killed);
+    let number = match dir.last_entry() {
+        Ok(Some(LastEntry { entry: EpochEntry::End(ended), .. }))
+            if !(is_kill && ended.is_cut_off()) =>
+        {
+            return *ended;
+        }
+        Ok(Some(last)) => last.number + 1,
+        Ok(None) => 1,
+        Err(_) => return record,
+    };
+    // If this process dies before it has written the verdict, a killed job ends nevertheless, and any
+    // other one continues.
+    let kind = if is_kill { ClaimKind::Kill } else { ClaimKind::Submit };
+    if let Ok(Some((owner, lock))) = dir.begin_epoch(number, &Claim::new(kind, None))
+        && let Ok(record) = owner.load()
+    {
+        let until = Instant::now() + SWEEP_TIMEOUT;
+        if is_kill {
+            let _ = kill_claimed(&owner, &lock, record, until);
+        } else {
+            write_lost_verdict(&owner, record, requested, Some(&lock), until);
+        }
     }
+    dir.load().unwrap_or(record)
+}
+
+/// Writes the verdict of a job that this process owns by a claim, and whose lock it holds.
+pub(crate) fn end_claimed(dir: &JobDir, mut record: Record, verdict: &Verdict) {
+    record.end(verdict, crate::clock::now());
+    let outcome = Outcome::from_record(&record);
+    write_end(dir, &record, Some(outcome), None, &[], crate::clock::now());
 }
 
 /// Reaches the verdict of a lost job and returns its record. The record is written only if the lock

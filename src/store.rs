@@ -45,7 +45,9 @@ pub(crate) use address::{
     Address, JOBS_DIR, addressed, addressed_from_anywhere, default_root, set_configured_root,
 };
 pub(crate) use diagnostics::{WriteProbe, try_lock_in};
-pub(crate) use epochs::{Claim, ClaimKind, Lease, LeaseTimes, LeaseWatch, NextStep};
+pub(crate) use epochs::{
+    Claim, ClaimKind, EpochEntry, LastEntry, Lease, LeaseTimes, LeaseWatch, NextStep,
+};
 pub(crate) use files::{create_directory, open as open_ordinary, open_to_read};
 pub(crate) use flock::LOCK_TIMEOUT as LOCK_BOUND;
 pub(crate) use inbox::{InboxItem, undelivered_messages};
@@ -150,6 +152,14 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
     }
 }
 
+/// When a new job is made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    Now,
+    /// By [`Store::sync`].
+    Later,
+}
+
 /// The jobs directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
@@ -214,16 +224,28 @@ impl Store {
 
     /// Creates a job: its directory with `prompt` and the record is locked, complete and durable
     /// before it gets its name. Returns the lock held.
+    #[cfg(test)]
     pub(crate) fn create(
         &self,
         record: &Record,
         prompt: &str,
     ) -> Result<(JobDir, Lock), CreateError> {
+        self.create_synced(record, prompt, Sync::Now)
+    }
+
+    /// As [`create`](Self::create), but the job may be durable only when [`sync`](Self::sync) was
+    /// called, once for many jobs. None of them may start before that.
+    pub(crate) fn create_synced(
+        &self,
+        record: &Record,
+        prompt: &str,
+        sync: Sync,
+    ) -> Result<(JobDir, Lock), CreateError> {
         create_directory(&self.root, true)?;
         self.check()?;
         let staging = Staging::open(&self.root)?;
         let (staged, lock) = staging.create_job_dir(&record.job_id)?;
-        match self.fill_and_publish(&staged, record, prompt) {
+        match self.fill_and_publish(&staged, record, prompt, sync) {
             Ok(job) => Ok((job, lock)),
             Err(error) => {
                 let _ = fs::remove_dir_all(staged.path());
@@ -237,6 +259,7 @@ impl Store {
         staged: &JobDir,
         record: &Record,
         prompt: &str,
+        sync: Sync,
     ) -> Result<JobDir, CreateError> {
         if record.spec.engine.is_some() {
             create_directory(&staged.path().join(EPOCHS), false)?;
@@ -253,16 +276,34 @@ impl Store {
         for (_, file) in &files {
             begin_writeback(file.as_fd());
         }
-        sync_directory(staged.path())?;
-        for (path, file) in files {
-            file.sync_data().context("write", path)?;
+        if sync == Sync::Now {
+            sync_directory(staged.path())?;
+            for (path, file) in files {
+                file.sync_data().context("write", path)?;
+            }
         }
         fault_point("start:written");
         let job = self.job(&record.job_id);
         publish(staged.path(), job.path())?;
         fault_point("start:published");
-        sync_directory(&self.root)?;
+        if sync == Sync::Now {
+            sync_directory(&self.root)?;
+        }
         Ok(job)
+    }
+
+    /// Makes all jobs durable that were created with [`Sync::Later`].
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        let root = files::open_directory(&self.root).context("write", &self.root)?;
+        #[cfg(target_os = "linux")]
+        let synced = nix::unistd::syncfs(&root);
+        #[cfg(not(target_os = "linux"))]
+        let synced: nix::Result<()> = {
+            drop(root);
+            nix::unistd::sync();
+            Ok(())
+        };
+        synced.context("write", &self.root)
     }
 
     /// Refuses a directory that other users own or can write to: they could make this program run

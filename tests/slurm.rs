@@ -8,8 +8,10 @@ mod support;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::JoinHandle;
 
-use support::{Answer, Sandbox};
+use support::{Answer, Sandbox, eventually};
 
 /// A cluster that runs nothing by itself.
 struct Cluster {
@@ -37,6 +39,19 @@ impl Cluster {
     fn start(&self, id: &str, options: &[&str]) -> Answer {
         let fixed = ["start", "--job-id", id, "--prompt", "work", "--on", "slurm"];
         self.sandbox.run([&fixed, options].concat())
+    }
+
+    /// Runs a job as a node does. Returns its exit status.
+    fn run_on_node(&self, id: &str) -> JoinHandle<i32> {
+        let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slurm/slurm.sh");
+        let mut node = Command::new(stand_in);
+        node.args(["run", id]).env_clear().envs(self.sandbox.environment());
+        std::thread::spawn(move || node.status().unwrap().code().unwrap_or(-1))
+    }
+
+    #[track_caller]
+    fn await_status(&self, id: &str, status: &str) {
+        eventually(status, || (self.sandbox.status(id)["status"] == status).then_some(()));
     }
 
     /// The file that the stand-in keeps.
@@ -255,4 +270,86 @@ fn doctor_checks_the_cluster_and_a_node() {
     assert!(cluster.read("1.args").contains("-w n1\n--wait\n--export=NONE\n"));
     fs::write(cluster.dir.join("down"), "").unwrap();
     assert_eq!(levels(&[]), "slurm: error");
+}
+
+#[test]
+fn a_node_runs_the_job_and_exits_as_it_ends() {
+    let cluster = Cluster::new("init\nread\nresult Done.");
+    assert_eq!(cluster.start("a", &[]).code, 0);
+    let node = cluster.run_on_node("1");
+    let waited = cluster.sandbox.wait("a");
+    waited.expect_end(0, "completed", None);
+    assert_eq!(waited["result"], "Done.");
+    assert_eq!(node.join().unwrap(), 0);
+    assert_eq!(cluster.read("1.state"), "COMPLETED|n1|None\n");
+    let status = cluster.sandbox.status("a");
+    assert_eq!((status.text("status"), cluster.calls("squeue") > 0), ("completed", true));
+    let events = cluster.sandbox.run(["events", "a"]);
+    assert!(events.stdout.contains("\"event\":\"finished\""), "{events:?}");
+}
+
+#[test]
+fn a_killed_job_does_not_begin() {
+    let cluster = Cluster::new("touch $DIR/began\ninit\nread\nresult Done.");
+    assert_eq!(cluster.start("a", &[]).code, 0);
+    // Slurm has begun to start it when it is killed.
+    let killed = cluster.sandbox.run(["kill", "a"]);
+    assert_eq!(killed["killed"], true, "{killed:?}");
+    assert_eq!(cluster.run_on_node("1").join().unwrap(), 3);
+    assert!(!cluster.sandbox.path("began").exists());
+    cluster.sandbox.wait("a").expect_end(3, "killed", None);
+}
+
+#[test]
+fn a_running_job_is_killed_by_a_signal() {
+    let cluster = Cluster::new("init\nread\nrest");
+    assert_eq!(cluster.start("a", &[]).code, 0);
+    let node = cluster.run_on_node("1");
+    cluster.await_status("a", "running");
+    let killed = cluster.sandbox.run(["kill", "a"]);
+    assert_eq!((killed.code, &killed["killed"]), (0, &true.into()), "{killed:?}");
+    assert_eq!(node.join().unwrap(), 3);
+    assert!(cluster.read("calls").contains("scancel -b -s USR1 1\n"));
+    cluster.sandbox.assert_nothing_left("a");
+}
+
+#[test]
+fn a_message_reaches_the_node() {
+    let cluster = Cluster::new("init\nread\nresult One.\nhear heard\nresult Two.\neof");
+    assert_eq!(cluster.start("a", &["--keep-alive"]).code, 0);
+    let node = cluster.run_on_node("1");
+    cluster.await_status("a", "idle");
+    let sent = cluster.sandbox.run(["send", "a", "more", "--wait", "1m"]);
+    assert_eq!(sent["turn"]["result"], "Two.", "{sent:?}");
+    assert_eq!(cluster.sandbox.run(["finish", "a"]).code, 0);
+    cluster.sandbox.wait("a").expect_end(0, "completed", None);
+    assert_eq!(node.join().unwrap(), 0);
+}
+
+#[test]
+fn recover_and_resume_submit_the_job_again() {
+    let cluster = Cluster::new("session\ninit\nread\nfresh rest\nresult Done.");
+    assert_eq!(cluster.start("a", &[]).code, 0);
+    let node = cluster.run_on_node("1");
+    cluster.await_status("a", "running");
+    // As Slurm ends a job.
+    let mut scancel = Command::new(cluster.sandbox.path("bin/scancel"));
+    assert!(scancel.arg("1").envs(cluster.sandbox.environment()).status().unwrap().success());
+    assert_eq!(node.join().unwrap(), 1);
+    cluster.sandbox.wait("a").expect_end(1, "failed", Some("terminated"));
+    fs::write(cluster.dir.join("refuse"), "Invalid account").unwrap();
+    let refused = cluster.sandbox.run(["recover", "a"]);
+    assert_eq!(refused.text("code"), "engine_refused", "{refused:?}");
+    fs::remove_file(cluster.dir.join("refuse")).unwrap();
+    for (call, attempt) in [(["recover", "a"], 3), (["resume", "a"], 4)] {
+        let answer = cluster.sandbox.run(call);
+        assert_eq!((answer.code, answer.text("status")), (0, "queued"), "{answer:?}");
+        assert_eq!(
+            (&answer["attempt"], &answer["pid"]),
+            (&attempt.into(), &serde_json::Value::Null)
+        );
+        let node = cluster.run_on_node(&(attempt - 1).to_string());
+        cluster.sandbox.wait("a").expect_end(0, "completed", None);
+        assert_eq!(node.join().unwrap(), 0);
+    }
 }

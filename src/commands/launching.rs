@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::engine_jobs;
 use super::watch::await_end;
 use crate::claude::{self, Env};
 use crate::error::Error;
@@ -24,8 +25,8 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Recovered {
     /// The job's id.
     pub job_id: JobId,
-    /// Process id of the worker.
-    pub pid: i32,
+    /// Process id of the worker; null on a cluster.
+    pub pid: Option<i32>,
     /// The job's status.
     pub status: Status,
     /// Number of this run of claude, from 1.
@@ -36,6 +37,27 @@ pub(crate) struct Recovered {
     pub warnings: Vec<String>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
+}
+
+impl Recovered {
+    fn new(
+        store: &Store,
+        record: &Record,
+        pid: Option<i32>,
+        status: Status,
+        warnings: Vec<String>,
+    ) -> Self {
+        let wait = job::wait(&record.job_id, record.spec.keep_alive.enabled);
+        Self {
+            job_id: record.job_id.clone(),
+            pid,
+            status,
+            attempt: record.attempt.number,
+            resumes: record.session.began,
+            warnings,
+            hint: Some(addressed(store.root(), wait)),
+        }
+    }
 }
 
 pub(super) fn check_cwd(spec: &Spec) -> Result<(), Error> {
@@ -229,6 +251,10 @@ pub(super) fn launch_attempt(
     check_cwd(&spec)?;
     check_claude_of_job(&mut spec, env)?;
     set_system_prompt_snapshot(&mut spec);
+    if spec.engine.is_some() {
+        let record = engine_jobs::begin_attempt(store, dir, spec, raced, begin)?;
+        return Ok(Recovered::new(store, &record, None, Status::Queued, Vec::new()));
+    }
     let mut plan = plan_detach(detach, store, id, &spec, env)?;
     // Keeps `clean` from removing the job's dependencies until the record shows that it waits.
     let others = store.lock_against_removal();
@@ -260,15 +286,8 @@ pub(super) fn launch_attempt(
         Some(_) => Status::Blocked,
         None => status_after_launch(launched),
     };
-    Ok(Recovered {
-        job_id: id.clone(),
-        pid,
-        status,
-        attempt: record.attempt.number,
-        resumes: record.session.began,
-        warnings: warnings(store, &plan, id, &record.spec.cwd),
-        hint: Some(addressed(store.root(), job::wait(id, record.spec.keep_alive.enabled))),
-    })
+    let warnings = warnings(store, &plan, id, &record.spec.cwd);
+    Ok(Recovered::new(store, &record, Some(pid), status, warnings))
 }
 
 /// Loads the record of an ended job, whose lock is held. Writes the verdict of a lost job if the

@@ -7,11 +7,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
+use super::engine_jobs::{Ask, end_if_lost, env_of};
 use super::failed_dependency::failed_dependency;
 use super::host_takeover::refuse_other_host;
 pub(crate) use super::launching::Recovered;
 use super::launching::launch_attempt;
-use super::observe::{try_load_checked, try_load_settled};
+use super::observe::{Observed, try_load_checked, try_load_settled};
 use super::selecting::{Among, take_over_selected};
 use super::several::{FailedJob, failures, first_exit_status};
 use crate::arguments::{FORCE_HOST, SelectorArgs};
@@ -21,7 +22,7 @@ use crate::finalize::SWEEP_TIMEOUT;
 use crate::job::{JobId, Record, Status};
 use crate::launch::DetachMode;
 use crate::output::{Answer, BOLD, painted, push_hint, push_warning};
-use crate::store::Store;
+use crate::store::{LoadError, Store};
 
 /// Arguments of `recover`.
 #[derive(Debug, Args)]
@@ -161,8 +162,17 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    fn recover(&self, id: &JobId) -> Result<Recovered, Error> {
+    /// Observes a job, after the verdict of one whose engine has ended it was written.
+    fn observe(&self, id: &JobId, ask: Ask) -> Result<Observed, LoadError> {
         let observed = try_load_settled(self.store, id, self.deadline)?;
+        if observed.record.spec.engine.is_some() && end_if_lost(&observed.dir, ask) {
+            return try_load_settled(self.store, id, self.deadline);
+        }
+        Ok(observed)
+    }
+
+    fn recover(&self, id: &JobId) -> Result<Recovered, Error> {
+        let observed = self.observe(id, Ask::One)?;
         refuse_other_host(&observed.dir, &observed.record)?;
         if !observed.record.is_recoverable() {
             return Err(Error::NotRecoverable(id.to_string(), refusal_reason(&observed.record)));
@@ -187,7 +197,7 @@ impl Recovery<'_> {
         ids.sort_unstable();
         let mut interrupted = Vec::new();
         for id in ids {
-            if let Ok(observed) = try_load_settled(self.store, &id, self.deadline)
+            if let Ok(observed) = self.observe(&id, Ask::Many)
                 && fits(&observed.record)
             {
                 interrupted.push((id, observed.record.spec.dependencies().cloned().collect()));
@@ -212,7 +222,7 @@ impl Recovery<'_> {
         if let Some(profile) = self.profile {
             spec.profile = Some(profile.to_owned());
         }
-        let env = self.env.with_profile(spec.profile.as_deref())?;
+        let env = env_of(self.env, &spec)?;
         launch_attempt(
             self.store,
             id,

@@ -5,6 +5,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::Call;
+use super::engine_jobs::{Ask, end_if_lost, env_of};
 use super::failed_dependency::refuse_failed_dependency;
 use super::host_takeover::refuse_other_host;
 use super::launching::{Recovered, launch_attempt};
@@ -85,14 +86,19 @@ pub(crate) struct ResumeRequest {
 /// the prompt, after the job's dependencies.
 pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result<Recovered, Error> {
     let (id, message) = (request.id, request.message);
-    let observed = try_load_settled(store, &id, Instant::now() + SWEEP_TIMEOUT)?;
+    let mut observed = try_load_settled(store, &id, Instant::now() + SWEEP_TIMEOUT)?;
+    if observed.record.spec.engine.is_some() && end_if_lost(&observed.dir, Ask::One) {
+        observed = try_load_settled(store, &id, Instant::now() + SWEEP_TIMEOUT)?;
+    }
     refuse_other_host(&observed.dir, &observed.record)?;
     if let Some(why) = refusal_reason(&observed.record) {
         return Err(Error::NotResumable(id.to_string(), why));
     }
     refuse_failed_dependency(store, &observed.record)?;
-    let profile = request.change.profile.as_ref().or(observed.record.spec.profile.as_ref());
-    let env = &*env.with_profile(profile.map(String::as_str))?;
+    if let Some(profile) = &request.change.profile {
+        observed.record.spec.profile = Some(profile.clone());
+    }
+    let env = &*env_of(env, &observed.record.spec)?;
     check_session(&observed.record, env)?;
     let mut spec = observed.record.into_request();
     let model = request.change.model.clone();

@@ -207,7 +207,7 @@ impl Sidecar {
                 }
                 // The end of the last attempt must be reported before the next one starts.
                 self.await_reporter(&session_id);
-                Some(self.resume(id.clone(), query)?)
+                self.resume(id.clone(), query)?
             }
         };
         self.report(session_id, id, pid, output, errors);
@@ -232,7 +232,7 @@ impl Sidecar {
         }
     }
 
-    fn resume(&self, id: JobId, query: SessionQuery) -> Result<i32, Error> {
+    fn resume(&self, id: JobId, query: SessionQuery) -> Result<Option<i32>, Error> {
         let change = SpecChange {
             permission_mode: query.permission_mode,
             max_turns: query.max_turns,

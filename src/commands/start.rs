@@ -38,7 +38,7 @@ use crate::launch::{DetachMode, Launched};
 use crate::notifier;
 use crate::openclaw;
 use crate::output::{Answer, BOLD, DIM, color, painted, push_warning, sentence, wait_reason};
-use crate::store::{CreateError, JobDir, Lock, Store, addressed};
+use crate::store::{CreateError, JobDir, Lock, Store, Sync, addressed};
 use crate::text::one_line;
 
 use worktree::NewWorktree;
@@ -199,7 +199,7 @@ fn check(
         return Err(Error::Usage(why));
     }
     let prompt = check_prompt(prompt)?;
-    let env = &*engine::env_of(env, &spec)?;
+    let env = &*engine_jobs::env_of(env, &spec)?;
     if let Some(old) = resume_job {
         continue_session(store, &old, &mut spec, env)?;
     }
@@ -227,7 +227,7 @@ fn create(
     let CheckedRequest { id, prompt, worktree, if_absent, detach, .. } = request;
     engine_jobs::check_dependencies(store, &request.spec)?;
     let mut spec = request.spec.clone();
-    let env = &*engine::env_of(env, &spec)?;
+    let env = &*engine_jobs::env_of(env, &spec)?;
     let removal_lock = lock_others(store, &spec);
     match &earlier {
         Some(_) => check_that_dependencies_exist(store, &spec)?,
@@ -253,7 +253,9 @@ fn create(
             record.set_host();
             Some(plan)
         };
-        match store.create(&record, prompt) {
+        // The jobs of a file are submitted together.
+        let sync = if earlier.is_some() && plan.is_none() { Sync::Later } else { Sync::Now };
+        match store.create_synced(&record, prompt, sync) {
             Ok((dir, lock)) => break (dir, lock, plan),
             Err(CreateError::Exists) if id.is_none() => step += 1,
             Err(CreateError::Exists) => return existing_answer(store, &new, *if_absent),

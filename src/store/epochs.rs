@@ -309,7 +309,6 @@ impl JobDir {
         Ok(Some(Self { id: self.id.clone(), path: self.path.clone(), owner: Owner::Own(own) }))
     }
 
-    #[allow(dead_code, reason = "callers of `kill` on a cluster will use it")]
     /// Claims the job, begins with a copy of the predecessor's files, and shows it to readers. Returns the
     /// lock of these files, too; `None` if another process was faster.
     pub(crate) fn begin_epoch(
@@ -368,16 +367,15 @@ impl JobDir {
         (own.dev(), own.ino()) == (end.dev(), end.ino())
     }
 
-    /// Writes what the engine calls the job.
+    /// Writes what the engine calls the job. Not synced: its worker writes it as well.
     pub(crate) fn save_engine_ref(&self, reference: &EngineRef) -> Result<(), StoreError> {
         let path = self.file(ENGINE_REF);
         let text = serde_json::to_vec(reference).context("write", &path)?;
         let written = self.temporary(ENGINE_REF);
-        files::write_durably(&written, &text)?;
+        files::write(&written, &text)?;
         self.publish_file(&written, ENGINE_REF)
     }
 
-    #[allow(dead_code, reason = "callers of `kill` on a cluster will use it")]
     /// Returns what the engine calls the job, if it is known.
     pub(crate) fn engine_ref(&self) -> Option<EngineRef> {
         let text = files::read_bounded(&self.file(ENGINE_REF), MAX_ENTRY_BYTES).ok()?;

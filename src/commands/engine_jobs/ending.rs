@@ -57,7 +57,11 @@ pub(in crate::commands) fn kill(
             }
         }
     }
-    if record.is_cut_off() && record.status == Status::Failed {
+    if record.is_cut_off() {
+        // The engine may be about to start it again.
+        if let Some(job) = reference(dir, &record) {
+            let _ = engine.cancel(&job);
+        }
         end_on_engine(dir, record, Some(Verdict::Killed));
     }
     Ok(None)

@@ -29,15 +29,15 @@ pub(in crate::commands) enum Ask {
     Many,
 }
 
-/// Returns what the engine of a live job knows about it; `None` for a job of this machine and for one
-/// that has ended. A job without a reference is `Unknown`: it is being submitted, or that was cut off.
+/// Returns what the engine of a job knows about it; `None` for a job of this machine and for one that
+/// has ended, unless it was cut off: then its engine may start it again. A job without a reference is `Unknown`: it is being submitted, or that was cut off.
 pub(in crate::commands) fn engine_status(
     dir: &JobDir,
     record: &Record,
     ask: Ask,
 ) -> Option<Result<EngineStatus, EngineError>> {
     let kind = kind(&record.spec)?;
-    if !record.status.is_live() {
+    if !record.status.is_live() && !record.is_cut_off() {
         return None;
     }
     let Some(job) = reference(dir, record) else {

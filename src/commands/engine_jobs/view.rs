@@ -9,7 +9,9 @@ use crate::store::JobDir;
 /// Writes the verdict of a live job whose engine has ended it. Returns whether it has ended.
 pub(in crate::commands) fn end_if_lost(dir: &JobDir, ask: Ask) -> bool {
     let Ok(record) = dir.load() else { return false };
-    if let Some(Ok(EngineStatus::Ended(how))) = engine_status(dir, &record, ask) {
+    if record.status.is_live()
+        && let Some(Ok(EngineStatus::Ended(how))) = engine_status(dir, &record, ask)
+    {
         return !end_lost(dir, record, &how).status.is_live();
     }
     !record.status.is_live()
@@ -19,6 +21,12 @@ pub(in crate::commands) fn end_if_lost(dir: &JobDir, ask: Ask) -> bool {
 pub(in crate::commands) fn view(dir: &JobDir, record: &Record, ask: Ask) -> StatusView {
     let mut view = StatusView::from_record(record);
     let Some(status) = engine_status(dir, record, ask) else { return view };
+    if !record.status.is_live() {
+        if let Ok(EngineStatus::Pending(why)) = status {
+            view.warnings.push(format!("its engine starts it again ({why})"));
+        }
+        return view;
+    }
     let is_queued = record.status == Status::Queued;
     let why = match status {
         Ok(EngineStatus::Pending(why)) => why,

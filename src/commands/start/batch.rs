@@ -318,7 +318,13 @@ impl Batch<'_> {
     /// Submits the jobs that were created for an engine, up to the first that it refuses. The others
     /// are removed.
     fn submit(&self, jobs: &[JobDir], answer: &mut BatchAnswer) {
-        let results = engine_jobs::submit(self.store, jobs);
+        if jobs.is_empty() {
+            return;
+        }
+        let results = match self.store.sync() {
+            Ok(()) => engine_jobs::submit(self.store, jobs),
+            Err(error) => vec![Err(error.into())],
+        };
         let Some(Err(error)) = results.last() else { return };
         let refused = &jobs[results.len() - 1..];
         let is_refused = |id: &JobId| refused.iter().any(|dir| dir.id() == id);

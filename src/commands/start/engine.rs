@@ -1,8 +1,5 @@
 //! Submission of jobs on a cluster.
 
-use std::borrow::Cow;
-use std::path::Path;
-
 use super::batch::EarlierJobs;
 use super::{StartAnswer, next_commands};
 use crate::claude::{self, Env, LoginSource};
@@ -10,15 +7,6 @@ use crate::commands::engine_jobs;
 use crate::error::Error;
 use crate::job::{self, Spec, Status, WaitKind, WaitingFor};
 use crate::store::{JobDir, Store, addressed};
-
-/// Returns the environment of a job: the caller's, with its profile and its file of variables.
-pub(super) fn env_of<'a>(env: &'a Env, spec: &Spec) -> Result<Cow<'a, Env>, Error> {
-    let env = env.with_profile(spec.profile.as_deref())?;
-    match spec.engine.as_ref().and_then(|engine| engine.env_file.as_deref()) {
-        Some(file) => Ok(Cow::Owned(env.with_env_file(Path::new(file))?)),
-        None => Ok(env),
-    }
-}
 
 /// Submits a job that was created, or leaves that to the batch to which it belongs.
 pub(super) fn submit(
