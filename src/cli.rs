@@ -9,6 +9,7 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::arguments::{CommonArgs, Format, Typed, add_variable_name, without_empty_variables};
 use crate::commands::Call;
 use crate::commands::answer::AnswerArgs;
+use crate::commands::attach::AttachArgs;
 use crate::commands::clean::{CleanArgs, RmArgs};
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::demo::DemoArgs;
@@ -67,7 +68,7 @@ pub(crate) const GROUPS: [(&str, &[&str]); 5] = [
         "Look",
         &["list", "top", "status", "logs", "result", "diff", "wait", "events", "stats", "export"],
     ),
-    ("Talk", &["answer", "send", "interrupt", "finish"]),
+    ("Talk", &["attach", "answer", "send", "interrupt", "finish"]),
     ("Control", &["kill", "pause", "unpause", "update", "clean", "rm"]),
     ("Set up", &["doctor", "setup", "demo", "redeliver", "mcp", "sidecar", "completions", "help"]),
 ];
@@ -110,6 +111,7 @@ impl Verb {
             Self::Events(args) => args.run(call),
             Self::Stats(args) => args.run(call),
             Self::Export(args) => args.run(call),
+            Self::Attach(args) => args.run(call),
             Self::Answer(args) => args.run(call),
             Self::Send(args) => args.run(call),
             Self::Interrupt(args) => args.run(call),
@@ -352,6 +354,8 @@ pub(crate) enum Verb {
     Stats(StatsArgs),
     /// Export jobs as one HTML page
     Export(ExportArgs),
+    /// Follow a job, and talk to it at a terminal
+    Attach(AttachArgs),
     /// Answer a question or permission request of a blocked job
     Answer(AnswerArgs),
     /// Send a message to a live job

@@ -1,6 +1,7 @@
 //! The verbs. Each is one file: its arguments, its work and its answer.
 
 pub(crate) mod answer;
+pub(crate) mod attach;
 mod caller;
 mod check;
 pub(crate) mod clean;

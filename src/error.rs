@@ -147,6 +147,10 @@ errors! {
     /// Several jobs have ids that begin with this name.
     AmbiguousName(name: String, count: usize, ids: String) => code "ambiguous_name",
         message("'{name}' names {count} jobs"), hint("claudejob list  # {ids}");
+    /// The verb is for a person at a terminal.
+    NotATerminal { verb: &'static str, hint: String } => code "not_a_terminal",
+        message("{verb} is for a person at a terminal that can move its cursor"),
+        hint("{hint}");
     /// The last job was named, and there is none.
     NoJob => code NOT_FOUND, message("there are no jobs"),
         hint("claudejob run \"PROMPT\"");
@@ -468,7 +472,8 @@ impl Error {
             | Self::BadConfig { .. }
             | Self::UnknownProfile { .. }
             | Self::NoProfiles(_)
-            | Self::BadWake(..) => ExitStatus::Usage,
+            | Self::BadWake(..)
+            | Self::NotATerminal { .. } => ExitStatus::Usage,
             Self::NotFound(_) | Self::NoJob | Self::NoMatch(_) => ExitStatus::NotFound,
             Self::NoSlot(_)
             | Self::Busy(_)

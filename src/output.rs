@@ -29,7 +29,7 @@ use crate::store::addressed;
 use json::JsonForm;
 
 pub(crate) use layout::{columns, fit, hanging, joined, pad, rows, wrapped, wrapped_prose};
-pub(crate) use live::{LiveLine, live_word, now_text};
+pub(crate) use live::{LiveLine, job_line, live_word, now_text};
 pub(crate) use passage::{passage_within, speaker_style};
 pub(crate) use screen::Screen;
 pub(crate) use table::{Cell, Column, Table};

@@ -133,8 +133,8 @@ fn all() -> Vec<(&'static str, Value)> {
 #[test]
 fn each_verb_has_a_schema() {
     // `run` answers as `wait` does, `resume` as `recover`, `rerun` as `start`, `unpause` as `pause`;
-    // `demo` runs other verbs, a script is no JSON, `mcp` speaks a protocol of its own,
-    // and `top` answers a person.
+    // `demo` runs other verbs, a script is no JSON, `mcp` speaks a protocol of its own, and `top` and
+    // `attach` are for people.
     let mut described: Vec<&str> = all().into_iter().map(|(name, _)| name).collect();
     described.extend([
         "run",
@@ -146,6 +146,7 @@ fn each_verb_has_a_schema() {
         "rm",
         "mcp",
         "top",
+        "attach",
     ]);
     for verb in Cli::command().get_subcommands() {
         assert!(described.contains(&verb.get_name()), "{}: add it to all()", verb.get_name());

@@ -1,7 +1,7 @@
 //! The terminal as a screen: keys, a line to type in, choices, and lines that are drawn in place.
 //! What a key does is decided by pure functions; `commands` carry it out.
 
-#![allow(dead_code, unused_imports, reason = "the verbs that draw come next")]
+#![allow(dead_code, unused_imports, reason = "the verb that uses the whole screen comes next")]
 
 mod conversation;
 mod inline;
@@ -20,4 +20,4 @@ pub(crate) use keys::{Key, Keyboard};
 pub(crate) use picker::{Picker, PickerStep, PickerView};
 pub(crate) use style::{remove_colors, screen_style};
 pub(crate) use styled_lines::{fitted, styled_lines};
-pub(crate) use terminal::RawTerminal;
+pub(crate) use terminal::{RawTerminal, restore_modes};

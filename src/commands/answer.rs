@@ -126,7 +126,6 @@ pub(super) fn begin_dialog(store: &Store, id: &JobId, open: OpenRequest) -> Resu
 
 /// Returns the choices for a request of the job. What a tool call would do is described in at most
 /// `rows` lines.
-#[allow(dead_code, reason = "the verbs that draw come next")]
 pub(super) fn picker(
     store: &Store,
     id: &JobId,

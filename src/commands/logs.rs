@@ -12,6 +12,7 @@
 //! from there again, after `status` has shown the end, gets it again.
 
 mod args;
+mod feed;
 mod follow;
 mod held_turn;
 mod limits;
@@ -39,6 +40,7 @@ use log::{JobLog, LogPosition, LogStream};
 use raw::{last_bytes, last_lines, read_bytes, read_lines};
 
 pub(crate) use args::LogsArgs;
+pub(crate) use feed::{ConversationFeed, FeedOptions};
 pub(crate) use follow::follow_until;
 pub(crate) use held_turn::HeldTurn;
 pub(crate) use limits::LogLimits;
@@ -127,7 +129,7 @@ pub(crate) struct LogsAnswer {
 
 impl LogsAnswer {
     /// Whether the verdict is the last passage.
-    fn has_verdict(&self) -> bool {
+    pub(crate) fn has_verdict(&self) -> bool {
         !self.status.is_live() && !self.truncated
     }
 }

@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use crate::error::ExitStatus;
 use crate::output::print_note_within;
 use crate::process::{self, AwaitedSignals};
-use crate::screen::{Key, Keyboard};
+use crate::screen::{Key, Keyboard, restore_modes};
 use crate::store::JobDir;
 #[cfg(target_os = "linux")]
 use inotify::InotifyWatches as FileWatches;
@@ -57,10 +57,8 @@ pub(super) enum Notice {
     /// A line was typed; `None` at the end of the input.
     Typed(Option<String>),
     /// A key was typed on a terminal in raw mode.
-    #[allow(dead_code, reason = "the verbs that draw come next")]
     Key(Key),
     /// Another thread has done its work, whose result the receiver of the notice knows to find.
-    #[allow(dead_code, reason = "the verbs that draw come next")]
     Done,
 }
 
@@ -181,8 +179,11 @@ impl Watch {
         self.taken = Some(taken);
         std::thread::spawn(move || {
             while let Some(signal) = signals.next() {
+                // Another thread may forward other signals.
+                while takes.try_recv().is_ok() {}
                 let _ = sender.send(Notice::Signal(signal));
                 if takes.recv_timeout(SIGNAL_TIMEOUT).is_err() {
+                    restore_modes();
                     if signal != Signal::SIGHUP {
                         print_note_within(note, NOTE_TIMEOUT);
                     }
@@ -205,7 +206,6 @@ impl Watch {
 
     /// Makes a notice of each key, and of the end of the input, until the result is dropped. The
     /// terminal must be in raw mode.
-    #[allow(dead_code, reason = "the verbs that draw come next")]
     pub(super) fn read_keys(&self) -> io::Result<Keyboard> {
         let sender = self.waker();
         Keyboard::start(move |key| {
@@ -213,11 +213,11 @@ impl Watch {
         })
     }
 
-    /// Removes the notices of lines that were typed so far.
-    pub(super) fn discard_lines(&mut self) {
+    /// Removes the notices of lines and keys that were typed so far.
+    pub(super) fn discard_typed(&mut self) {
         let waiting: Vec<Notice> = self.notices.try_iter().collect();
         for notice in waiting {
-            if !matches!(notice, Notice::Typed(Some(_))) {
+            if !matches!(notice, Notice::Typed(Some(_)) | Notice::Key(_)) {
                 let _ = self.sender.send(notice);
             }
         }

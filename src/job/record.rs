@@ -187,6 +187,16 @@ impl Record {
         }
     }
 
+    /// Returns the ids of the requests that wait for an answer.
+    pub(crate) fn open_requests(&self) -> Vec<&str> {
+        let (Status::Blocked, Some(blocked)) = (self.status, &self.blocked) else {
+            return Vec::new();
+        };
+        let mut open = vec![blocked.request_id.as_str()];
+        open.extend(blocked.others.iter().map(String::as_str));
+        open
+    }
+
     /// Returns the question that waits for an answer while no claude runs.
     pub(crate) fn released_question(&self) -> Option<&Blocked> {
         match self.progress.released.as_ref()? {

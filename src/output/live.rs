@@ -81,7 +81,7 @@ impl Drop for LiveLine {
 }
 
 /// Returns `running 1m 12s · $0.12 · Bash: cargo test`.
-fn job_line(status: &StatusView, now: Timestamp) -> String {
+pub(crate) fn job_line(status: &StatusView, now: Timestamp) -> String {
     let mut parts = vec![format!("{} {}", live_word(status), time(status, now))];
     if let Some(usd) = status.cost_usd {
         parts.push(format_cost(usd, status.cost_is_lower_bound));

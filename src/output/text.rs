@@ -42,6 +42,11 @@ pub(crate) fn has_colors() -> bool {
     anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }
 
+/// Like [`styled_for`], for stdout.
+pub(crate) fn styled(text: &str) -> String {
+    styled_for(&io::stdout(), text)
+}
+
 /// Adds a style to a text.
 pub(crate) fn painted(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use anstream::adapter::strip_str;
 use unicode_width::UnicodeWidthStr;
 
+use crate::output::{columns, styled};
+
 /// Lines at the end of the terminal's text, in raw mode. Text above them scrolls away as usual.
 #[derive(Debug, Default)]
 pub(crate) struct InlineArea {
@@ -19,12 +21,29 @@ impl InlineArea {
     /// must be narrower than the terminal, with the cursor at this column and line.
     pub(crate) fn show(
         &mut self,
-        out: &mut impl Write,
+        above: &str,
+        lines: &[String],
+        cursor: (usize, usize),
+    ) -> io::Result<()> {
+        let lines: Vec<String> = lines.iter().map(|line| styled(line)).collect();
+        let frame = self.frame(&styled(above), &lines, cursor, columns());
+        write_frame(&frame)
+    }
+
+    /// Removes the area. The terminal's text continues in its place.
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
+        let frame = self.clear_text(columns());
+        *self = Self::default();
+        write_frame(&frame)
+    }
+
+    fn frame(
+        &mut self,
         above: &str,
         lines: &[String],
         cursor: (usize, usize),
         width: usize,
-    ) -> io::Result<()> {
+    ) -> String {
         let mut text = self.clear_text(width);
         text += &above.replace('\n', "\r\n");
         text += &lines.join("\r\n");
@@ -38,16 +57,7 @@ impl InlineArea {
         }
         self.widths = lines.iter().map(|line| strip_str(line).to_string().width()).collect();
         self.cursor = cursor;
-        out.write_all(text.as_bytes())?;
-        out.flush()
-    }
-
-    /// Removes the area. The terminal's text continues in its place.
-    pub(crate) fn clear(&mut self, out: &mut impl Write, width: usize) -> io::Result<()> {
-        let text = self.clear_text(width);
-        *self = Self::default();
-        out.write_all(text.as_bytes())?;
-        out.flush()
+        text
     }
 
     /// Returns the text that clears the area. A terminal that became narrower has broken its lines.
@@ -64,6 +74,12 @@ impl InlineArea {
     }
 }
 
+fn write_frame(frame: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(frame.as_bytes())?;
+    out.flush()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,25 +87,18 @@ mod tests {
     #[test]
     fn replaces_its_lines_and_scrolls_the_text() {
         let mut area = InlineArea::default();
-        let mut out = Vec::new();
         let lines = ["status".to_owned(), "> abc".to_owned(), "keys".to_owned()];
-        let mut shown = |area: &mut InlineArea, above: &str, lines: &[String], cursor, width| {
-            area.show(&mut out, above, lines, cursor, width).unwrap();
-            String::from_utf8(std::mem::take(&mut out)).unwrap()
-        };
-        let first = shown(&mut area, "one\ntwo\n", &lines, (5, 1), 20);
+        let first = area.frame("one\ntwo\n", &lines, (5, 1), 20);
         assert_eq!(first, "one\r\ntwo\r\nstatus\r\n> abc\r\nkeys\x1b[1A\r\x1b[5C");
-        let second = shown(&mut area, "", &lines[..1], (0, 0), 20);
+        let second = area.frame("", &lines[..1], (0, 0), 20);
         assert_eq!(second, "\r\x1b[1A\x1b[Jstatus\r");
-        assert_eq!(shown(&mut area, "x\n", &[], (0, 0), 20), "\r\x1b[Jx\r\n\r");
+        assert_eq!(area.frame("x\n", &[], (0, 0), 20), "\r\x1b[Jx\r\n\r");
     }
 
     #[test]
     fn clears_lines_that_a_narrower_terminal_broke() {
-        let mut area = InlineArea { widths: vec![19, 8, 3], cursor: (8, 1) };
+        let area = InlineArea { widths: vec![19, 8, 3], cursor: (8, 1) };
         // 19 columns are three lines of 8, and the cursor is on another line than its text.
-        let mut out = Vec::new();
-        area.clear(&mut out, 8).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "\r\x1b[4A\x1b[J");
+        assert_eq!(area.clear_text(8), "\r\x1b[4A\x1b[J");
     }
 }

@@ -240,7 +240,12 @@ impl Picker {
 
     /// Returns the text above the choices.
     fn heading(&self, width: usize) -> String {
-        let Some(question) = self.question() else { return self.description.clone() };
+        let Some(question) = self.question() else {
+            // What follows the first line is code.
+            let (first, rest) =
+                self.description.split_once('\n').unwrap_or((&self.description, ""));
+            return hanging(first, 0, width) + "\n" + rest;
+        };
         let mut text = painted(BOLD, &harmless(&question.question));
         if self.questions.len() > 1 {
             let of = format!("{} of {}: ", self.answers.len() + 1, self.questions.len());

@@ -52,7 +52,7 @@ impl RawTerminal {
         let leave = if is_whole { LEAVE_WHOLE } else { LEAVE };
         *SAVED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Saved { modes, leave });
         let terminal = Self { is_whole };
-        tcsetattr(io::stdin(), SetArg::TCSADRAIN, &raw)?;
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)?;
         write_all(if is_whole { ENTER_WHOLE } else { ENTER })?;
         Ok(terminal)
     }
@@ -77,9 +77,17 @@ impl Drop for RawTerminal {
 
 /// Restores the terminal, if it is in raw mode. A terminal that is gone needs nothing.
 fn restore() {
-    let Some(saved) = SAVED.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-    let _ = write_all(saved.leave);
-    let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &saved.modes);
+    if let Some(leave) = restore_modes() {
+        let _ = write_all(leave);
+    }
+}
+
+/// Restores the modes of the terminal, if it is in raw mode. It does not wait for what was written
+/// before: perhaps nobody reads that. Returns the text that restores the rest.
+pub(crate) fn restore_modes() -> Option<&'static str> {
+    let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &saved.modes);
+    Some(saved.leave)
 }
 
 fn write_all(text: &str) -> io::Result<()> {

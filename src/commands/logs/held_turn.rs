@@ -40,6 +40,11 @@ impl HeldTurn {
         self.held.take().map(|(held, _)| held)
     }
 
+    /// Returns whether a turn is held and no verdict is expected any more.
+    pub(super) fn is_due(&self) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= Instant::now())
+    }
+
     /// Returns when the held turn is to be shown if no more of the log appears.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.held.as_ref().map(|(_, since)| *since + HOLD_TIME)

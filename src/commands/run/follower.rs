@@ -9,7 +9,7 @@ use crate::arguments::Format;
 use crate::commands::Call;
 use crate::commands::answer::{self, Dialog, DialogStep};
 use crate::commands::kill;
-use crate::commands::logs::{HeldTurn, LogLimits, LogsRequest, logs};
+use crate::commands::logs::{ConversationFeed, FeedOptions};
 use crate::commands::observe::observe;
 use crate::commands::result::{ResultAnswer, result_within};
 use crate::commands::status::status_view;
@@ -17,14 +17,13 @@ use crate::commands::wait::{exit_status, present_state};
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Record, Status};
 use crate::output::{
-    Answer, BOLD, LiveLine, open_request, painted, print_note, print_text, push_hint, push_warning,
+    Answer, BOLD, LiveLine, columns, open_request, painted, passage_within, print_note, print_text,
+    push_hint, push_warning,
 };
 use crate::process::{self, AwaitedSignals};
 use crate::store::{JobDir, OUTPUT, RECORD, Store, addressed};
 use crate::text::harmless;
 
-/// Maximum number of bytes of the log that are read at once, unless a line is longer.
-const PART_BYTES: u64 = 1 << 20;
 /// Interval between updates of the live line.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for a second Ctrl-C.
@@ -50,10 +49,7 @@ pub(in crate::commands) struct Follower<'a> {
     id: JobId,
     dir: JobDir,
     watch: Watch,
-    /// Offset in the log up to which the conversation is shown.
-    shown: u64,
-    /// The end of a turn, which is not shown if the verdict follows.
-    held: HeldTurn,
+    feed: ConversationFeed,
     line: Option<LiveLine>,
     /// A person can answer the agent on the terminal.
     asks_in_place: bool,
@@ -76,14 +72,17 @@ impl<'a> Follower<'a> {
         let shows_log = call.printer.is_text() || call.printer.format() == Format::Ndjson;
         let files: &[&str] = if shows_log { &[OUTPUT, RECORD] } else { &[RECORD] };
         let watch = Watch::for_files(&dir, files);
+        // The dialog shows the request.
+        let options =
+            FeedOptions { without_requests: asks_in_place, holds_turns: call.printer.is_text() };
+        let feed = ConversationFeed::new(id.clone(), 0, options);
         Self {
             call,
             store,
             id,
             dir,
             watch,
-            shown: 0,
-            held: HeldTurn::default(),
+            feed,
             line: None,
             asks_in_place,
             shows_log,
@@ -186,22 +185,9 @@ impl<'a> Follower<'a> {
     /// ended and the verdict was printed.
     fn print_log(&mut self) -> Result<bool, Error> {
         loop {
-            let from = LogsRequest::from_offset(self.id.clone(), self.shown);
-            let request = LogsRequest {
-                limits: LogLimits { max_bytes: Some(PART_BYTES), max_chars: None },
-                ..from
-            };
-            let mut part = logs(self.store, &request)?;
-            self.shown = part.next_offset;
-            let has_ended = !part.status.is_live() && !part.truncated;
-            if self.asks_in_place {
-                // The dialog shows the request.
-                part.passages.retain(|passage| !passage.is_request());
-            }
+            let part = self.feed.read(self.store)?;
+            let has_ended = part.has_verdict();
             if !part.passages.is_empty() {
-                if self.call.printer.is_text() {
-                    self.held.arrange(&mut part);
-                }
                 self.line = None;
                 self.call.print(&part)?;
             }
@@ -212,8 +198,8 @@ impl<'a> Follower<'a> {
     }
 
     fn print_held(&mut self) -> Result<(), Error> {
-        let Some(held) = self.held.take() else { return Ok(()) };
-        print_text(&painted(BOLD, &format!("{}{}\n", held.speaker.mark(), harmless(&held.text))))
+        let Some(held) = self.feed.take_held() else { return Ok(()) };
+        print_text(&format!("{}\n", passage_within(&held, columns())))
     }
 
     fn show_line(&mut self, record: &Record) {
@@ -280,11 +266,7 @@ impl<'a> Follower<'a> {
     /// Opens a dialog about the job's request, or closes the one about a request that was answered
     /// elsewhere. Returns whether the conversation continues.
     fn update_dialog(&mut self, record: &Record) -> Result<bool, Error> {
-        let mut open: Vec<&str> = Vec::new();
-        if let (Status::Blocked, Some(blocked)) = (record.status, &record.blocked) {
-            open.push(&blocked.request_id);
-            open.extend(blocked.others.iter().map(String::as_str));
-        }
+        let mut open = record.open_requests();
         if let Some(dialog) = &self.dialog {
             if open.contains(&dialog.request_id()) {
                 return Ok(false);
@@ -306,7 +288,7 @@ impl<'a> Follower<'a> {
         self.line = None;
         // An answer that was typed before the question was seen is none.
         process::discard_typed();
-        self.watch.discard_lines();
+        self.watch.discard_typed();
         if !self.reads_lines {
             self.watch.read_lines();
             self.reads_lines = true;
