@@ -276,6 +276,16 @@ pub(crate) fn command(
     command
 }
 
+/// Returns the command that continues a session for a person, in the job's directory and
+/// environment.
+pub(crate) fn interactive_command(spec: &Spec, session: &str, env: &Env) -> Command {
+    let mut command = Command::new(&spec.claude);
+    command.args(["--resume", session]);
+    set_job_environment(&mut command, env);
+    environment::enter_directory(&mut command, &spec.cwd);
+    command
+}
+
 /// Result of calling a program with `--version`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum VersionOutput {

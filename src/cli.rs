@@ -23,6 +23,7 @@ use crate::commands::kill::KillArgs;
 use crate::commands::list::ListArgs;
 use crate::commands::logs::LogsArgs;
 use crate::commands::mcp::McpArgs;
+use crate::commands::open::OpenArgs;
 use crate::commands::pause::PauseArgs;
 use crate::commands::recover::RecoverArgs;
 use crate::commands::redeliver::RedeliverArgs;
@@ -68,7 +69,7 @@ pub(crate) const GROUPS: [(&str, &[&str]); 5] = [
         "Look",
         &["list", "top", "status", "logs", "result", "diff", "wait", "events", "stats", "export"],
     ),
-    ("Talk", &["attach", "answer", "send", "interrupt", "finish"]),
+    ("Talk", &["attach", "open", "answer", "send", "interrupt", "finish"]),
     ("Control", &["kill", "pause", "unpause", "update", "clean", "rm"]),
     ("Set up", &["doctor", "setup", "demo", "redeliver", "mcp", "sidecar", "completions", "help"]),
 ];
@@ -112,6 +113,7 @@ impl Verb {
             Self::Stats(args) => args.run(call),
             Self::Export(args) => args.run(call),
             Self::Attach(args) => args.run(call),
+            Self::Open(args) => args.run(call),
             Self::Answer(args) => args.run(call),
             Self::Send(args) => args.run(call),
             Self::Interrupt(args) => args.run(call),
@@ -356,6 +358,8 @@ pub(crate) enum Verb {
     Export(ExportArgs),
     /// Follow a job, and talk to it at a terminal
     Attach(AttachArgs),
+    /// Continue a job's session in the interactive claude
+    Open(OpenArgs),
     /// Answer a question or permission request of a blocked job
     Answer(AnswerArgs),
     /// Send a message to a live job

@@ -26,6 +26,7 @@ mod markdown;
 pub(crate) mod mcp;
 mod naming;
 mod observe;
+pub(crate) mod open;
 mod parallel;
 pub(crate) mod pause;
 mod recipient;

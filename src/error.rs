@@ -1,6 +1,7 @@
 //! Errors that a caller sees: message, stable code, hint and exit status.
 
 mod conversions;
+mod hints;
 #[cfg(test)]
 mod tests;
 
@@ -8,10 +9,11 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::claude::{PERMISSION_MODES, nearest_permission_mode};
+use crate::claude::PERMISSION_MODES;
 use crate::job::{Reason, Record, Status};
 use crate::store::StoreError;
 use crate::text::dollars;
+use hints::{session_gone_hint, with_nearest_mode};
 
 /// Status in the answer for a job that does not exist.
 pub(crate) const NOT_FOUND: &str = "not_found";
@@ -138,6 +140,9 @@ errors! {
     PromptAsId(text: String, quoted: String) => code "invalid_job_id",
         message("invalid job id '{}'", text.escape_debug()),
         hint("claudejob run {quoted}  # did you mean this?");
+    /// The job has no session that could be opened.
+    NoSession(id: String) => code "no_session", message("job {id} has no session yet"),
+        hint("claudejob status {id}");
     /// A query of the sidecar has an empty `sessionId`.
     EmptySessionId => code "invalid_job_id", message("the sessionId is empty"),
         hint("give each session its own id");
@@ -436,24 +441,6 @@ errors! {
     StartNotReported(id: String, error: io::Error) => code "output_failed",
         message("job {id} was started, but the answer could not be written: {error}"),
         hint("claudejob status {id}");
-}
-
-fn session_gone_hint(id: &str, recoverable: bool) -> String {
-    if recoverable {
-        format!("claudejob recover {id}  # starts again from the prompt")
-    } else {
-        format!(
-            "claudejob rerun {id}  # a new job with the same prompt; its answer: \
-            claudejob result {id}"
-        )
-    }
-}
-
-fn with_nearest_mode(help: &str, mode: &str) -> String {
-    match nearest_permission_mode(mode) {
-        Some(nearest) => format!("{help}  # did you mean {nearest}?"),
-        None => help.to_owned(),
-    }
 }
 
 impl Error {

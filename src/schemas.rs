@@ -24,6 +24,7 @@ use crate::commands::interrupt::InterruptAnswer;
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::ListAnswer;
 use crate::commands::logs::LogsAnswer;
+use crate::commands::open::OpenAnswer;
 use crate::commands::pause::PauseAnswer;
 use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::redeliver::RedeliverAnswer;
@@ -120,6 +121,7 @@ fn all() -> Vec<(&'static str, Value)> {
         ("result", schema::<Several<ResultAnswer>>("Answer of `claudejob result`")),
         ("send", schema::<SendAnswer>("Answer of `claudejob send`")),
         ("setup", schema::<SetupAnswer>("Answer of `claudejob setup`")),
+        ("open", schema::<OpenAnswer>("Answer of `claudejob open --print`")),
         ("sidecar", schema::<SidecarEvent>("Line that `claudejob sidecar` writes")),
         ("start", schema::<StartAnswer>("Answer of `claudejob start`")),
         ("start-batch", schema::<BatchAnswer>("Answer of `claudejob start --from`")),

@@ -78,6 +78,8 @@ mod failures;
 mod mcp;
 #[path = "real_cli/nested.rs"]
 mod nested;
+#[path = "real_cli/open.rs"]
+mod open;
 #[path = "real_cli/processes.rs"]
 mod processes;
 #[path = "real_cli/questions.rs"]

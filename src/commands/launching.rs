@@ -323,7 +323,7 @@ fn claim_and_begin(
 
 /// Checks the job's claude. If it is gone from its path, searches for another one: an update may
 /// have moved it.
-fn check_claude_of_job(spec: &mut Spec, env: &Env) -> Result<(), Error> {
+pub(super) fn check_claude_of_job(spec: &mut Spec, env: &Env) -> Result<(), Error> {
     if claude::is_executable(Path::new(&spec.claude)) {
         return check_claude(spec, env);
     }
@@ -338,7 +338,7 @@ fn check_claude_of_job(spec: &mut Spec, env: &Env) -> Result<(), Error> {
 
 /// Locks an ended job; `None` if another process is continuing it. The worker holds the lock for a
 /// moment after it has written the verdict.
-fn lock_ended(dir: &JobDir) -> Result<Option<Lock>, Error> {
+pub(super) fn lock_ended(dir: &JobDir) -> Result<Option<Lock>, Error> {
     let until = Instant::now() + RELEASE_TIMEOUT;
     loop {
         let lock = dir.try_lock()?;

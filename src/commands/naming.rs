@@ -173,7 +173,8 @@ fn is_short_for(name: &str, id: &JobId) -> bool {
     id.as_str().starts_with(name) || id.word().is_some_and(|word| word.starts_with(name))
 }
 
-fn is_confirmed(question: &str) -> Result<bool, Error> {
+/// Asks a question on the terminal.
+pub(super) fn is_confirmed(question: &str) -> Result<bool, Error> {
     let mut line = String::new();
     write!(io::stderr(), "{question} [y/N] ").map_err(Error::Output)?;
     io::stdin().read_line(&mut line).map_err(Error::Output)?;

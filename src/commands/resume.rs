@@ -128,8 +128,12 @@ pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result
         }
         Ok(())
     };
-    let raced =
-        || Error::NotResumable(id.to_string(), "another command has just resumed it".to_owned());
+    let raced = || {
+        Error::NotResumable(
+            id.to_string(),
+            "another command resumes it, or has opened its session".to_owned(),
+        )
+    };
     launch_attempt(store, &id, spec, request.detach, env, raced, begin)
 }
 

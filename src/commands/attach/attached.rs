@@ -49,11 +49,11 @@ pub(super) struct AttachedJob {
     shown_end: Option<u32>,
     /// Ids of the requests that were answered here.
     answered: Vec<String>,
-    display: Display,
+    display: AttachedDisplay,
 }
 
 /// What is drawn on the terminal.
-struct Display {
+struct AttachedDisplay {
     terminal: RawTerminal,
     /// Dropped before a program that uses the terminal.
     keyboard: Option<Keyboard>,
@@ -91,7 +91,7 @@ impl AttachedJob {
         let shown_end = first.has_verdict().then_some(observed.record.attempt.number);
         let terminal = RawTerminal::inline().map_err(Error::Output)?;
         let keyboard = Some(watch.read_keys().map_err(Error::Output)?);
-        let display = Display {
+        let display = AttachedDisplay {
             terminal,
             keyboard,
             area: InlineArea::default(),
@@ -291,7 +291,7 @@ fn left_running(store: &Store, id: &JobId) -> String {
     format!("Left running: {}\n", addressed(store.root(), attach))
 }
 
-impl Display {
+impl AttachedDisplay {
     fn print(&mut self, passage: &TranscriptLine) {
         self.above += &passage_within(passage, columns());
         self.above.push('\n');
