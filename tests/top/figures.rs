@@ -49,7 +49,7 @@ fn rests_beside_many_jobs_and_shows_events_at_once() {
     }
     let mut script = "read\ninit\n".to_owned();
     for event in 0..EVENTS {
-        script += &format!("wait-file $DIR/go-{event}\nsay event-{event}-\n");
+        script += &format!("wait-file $DIR/go-{event}\nsay {}\n", text_of(event));
     }
     sandbox.script(&(script + "hang"));
     sandbox.start("talks", &[]);
@@ -77,12 +77,19 @@ fn rests_beside_many_jobs_and_shows_events_at_once() {
     assert!(longest < MAX_DELAY && share < MAX_CPU);
 }
 
+/// The text of an event. No letter is that of another event: of a line that moves up on the screen
+/// only the characters that differ are written.
+fn text_of(event: usize) -> String {
+    let letter = char::from_u32(0x410 + u32::try_from(event).unwrap()).unwrap();
+    letter.to_string().repeat(8)
+}
+
 /// Returns the time from a line of the log to the screen.
 fn delay(sandbox: &crate::support::Sandbox, terminal: &Terminal, event: usize) -> Duration {
     let log = sandbox.job("talks").join("output.log");
     let length = || fs::metadata(&log).unwrap().len();
     let before = length();
-    let text = format!("event-{event}-");
+    let text = text_of(event);
     fs::write(sandbox.path(&format!("go-{event}")), "").unwrap();
     while length() == before {
         std::hint::spin_loop();

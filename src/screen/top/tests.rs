@@ -161,9 +161,9 @@ fn a_paused_job_is_unpaused() {
     let mut model = of_each_status();
     let paused_jobs = BTreeSet::from([id("ask")]);
     let _ = model.handle(TopInput::Queue(QueueState { paused_jobs, ..QueueState::default() }));
-    let unpause = TopEffect::Unpause(id("ask"));
-    assert_eq!(press(&mut model, "p"), [unpause.clone()]);
-    let _ = model.handle(TopInput::Done(unpause, Ok(String::new())));
+    let effects = press(&mut model, "p");
+    assert_eq!(effects, [TopEffect::Unpause(id("ask"))]);
+    let _ = model.handle(TopInput::Done(effects[0].clone(), Ok(String::new())));
     assert_eq!(press(&mut model, "p"), [TopEffect::Pause(id("ask"))]);
 }
 
