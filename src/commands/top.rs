@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use nix::libc::EIO;
 use nix::sys::signal::Signal;
 
 use super::Call;
@@ -35,8 +36,8 @@ const SIGNALS: [Signal; 6] = [
     Signal::SIGTSTP,
     Signal::SIGWINCH,
 ];
-/// Least time between two drawings: changes that follow at once are shown together.
-const MIN_INTERVAL: Duration = Duration::from_millis(33);
+/// Least time between two drawings.
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
 /// Least time between two readings of the queue, which reads the record of each queued job.
 const MIN_QUEUE_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -57,7 +58,13 @@ impl TopArgs {
         }
         process::reap_in_background();
         let signals = AwaitedSignals::keep(&SIGNALS).map_err(Error::Signals)?;
-        Top::new(call, &store, signals)?.run()
+        match Top::new(call, &store, signals)?.run() {
+            // The terminal is gone, and nobody reads an error.
+            Err(Error::Output(error)) if error.raw_os_error() == Some(EIO) => {
+                Ok(ExitStatus::HungUp)
+            }
+            ended => ended,
+        }
     }
 }
 
@@ -91,6 +98,8 @@ struct Top<'a> {
     is_drawn: bool,
     drawn_at: Instant,
     queue_read_at: Instant,
+    /// How long the queue and its jobs took to read.
+    queue_time: Duration,
 }
 
 impl<'a> Top<'a> {
@@ -113,6 +122,7 @@ impl<'a> Top<'a> {
             is_drawn: false,
             drawn_at: now,
             queue_read_at: now,
+            queue_time: Duration::ZERO,
         };
         top.apply_changes()?;
         Ok(top)
@@ -121,37 +131,41 @@ impl<'a> Top<'a> {
     /// Shows the jobs until a key or a signal ends the call.
     fn run(&mut self) -> Result<ExitStatus, Error> {
         loop {
-            self.draw_if_due()?;
+            // Changes that follow at once are read and shown together.
+            if self.drawn_at.elapsed() >= MIN_INTERVAL {
+                self.apply_changes()?;
+                self.draw()?;
+            }
             let mut next = self.jobs.watch.next_until(self.deadline());
             if next.is_none() {
                 // Ages pass.
                 self.is_drawn = false;
             }
-            // All that has happened until now is shown at once.
             while let Some(notice) = next {
                 if let Some(status) = self.take(notice)? {
                     return Ok(status);
                 }
                 next = self.jobs.watch.next_until(Some(Instant::now()));
             }
-            self.apply_changes()?;
         }
     }
 
     /// Returns when to draw or to read the queue at the latest.
     fn deadline(&self) -> Option<Instant> {
         let queue = if self.changes.queue { Some(self.queue_due()) } else { None };
-        let drawing = if self.is_drawn { None } else { Some(self.drawn_at + MIN_INTERVAL) };
+        let is_due = !self.is_drawn || self.changes.has_jobs();
+        let drawing = if is_due { Some(self.drawn_at + MIN_INTERVAL) } else { None };
         let second = self.model.clock_step().map(next_step);
         [queue, drawing, second].into_iter().flatten().min()
     }
 
     fn queue_due(&self) -> Instant {
-        self.queue_read_at + MIN_QUEUE_INTERVAL
+        // A long queue is read less often: a tenth of the time at most.
+        self.queue_read_at + MIN_QUEUE_INTERVAL.max(self.queue_time * 10)
     }
 
-    fn draw_if_due(&mut self) -> Result<(), Error> {
-        if self.is_drawn || self.drawn_at.elapsed() < MIN_INTERVAL {
+    fn draw(&mut self) -> Result<(), Error> {
+        if self.is_drawn {
             return Ok(());
         }
         self.input(TopInput::Tick(clock::now()));
@@ -318,18 +332,19 @@ impl<'a> Top<'a> {
             for index in changes.jobs {
                 ids.extend(self.jobs.id(index).cloned());
             }
-            if changes.queue {
-                if self.queue_due() <= Instant::now() {
-                    self.queue_read_at = Instant::now();
-                    ids.extend(self.model.queued());
-                    ids.extend(self.jobs.resumed(&self.model));
-                    let queue = self.jobs.queue_state();
-                    self.input(TopInput::Queue(queue));
-                } else {
-                    self.changes.queue = true;
-                }
+            let began = Instant::now();
+            let reads_queue = changes.queue && self.queue_due() <= began;
+            if reads_queue {
+                ids.extend(self.model.queued());
+                ids.extend(self.jobs.resumed(&self.model));
+                let queue = self.jobs.queue_state();
+                self.input(TopInput::Queue(queue));
             }
+            self.changes.queue |= changes.queue && !reads_queue;
             let (changed, gone) = self.jobs.load(&ids);
+            if reads_queue {
+                (self.queue_read_at, self.queue_time) = (Instant::now(), began.elapsed());
+            }
             for id in gone {
                 self.input(TopInput::Removed(id));
             }

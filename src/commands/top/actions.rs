@@ -74,10 +74,7 @@ impl Actions {
         self.in_thread(move |store, env| {
             let input = match perform(store, env, &effect, rows) {
                 Ok(ActionResult::Asked(input)) => *input,
-                Ok(ActionResult::Said(text)) => {
-                    let text = strip_str(&text).to_string();
-                    TopInput::Done(effect, Ok(one_line(&text, MAX_TEXT_CHARS)))
-                }
+                Ok(ActionResult::Said(text)) => TopInput::Done(effect, Ok(without_hint(&text))),
                 Err(error) => {
                     let mut text = error.to_string();
                     if let Some(hint) = naming::hint(store, &error) {
@@ -118,6 +115,13 @@ fn await_enter() -> io::Result<()> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     Ok(())
+}
+
+/// Returns the text of an answer on one line, without the command to run next.
+fn without_hint(text: &str) -> String {
+    let text = strip_str(text).to_string();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("hint:")).collect();
+    one_line(&lines.join(" "), MAX_TEXT_CHARS)
 }
 
 /// What an action has led to.
