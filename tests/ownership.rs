@@ -9,12 +9,13 @@ mod support;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use support::processes::{is_alive, is_stopped, kill, send};
+use support::machines::Machine;
+use support::processes::{is_alive, is_stopped, kill, processes_of, program_of, send};
 use support::{Sandbox, await_file, eventually};
 
 /// Each claude adds a line to `begun`, and works until the file `go` exists.
@@ -54,8 +55,18 @@ impl Batch {
     fn command(sandbox: &Sandbox, machine: &str, engine_job: &str) -> Command {
         let job = sandbox.job("j");
         let mut command = sandbox.command(["worker-here".as_ref(), job.as_os_str()]);
+        command.env("CLAUDEJOB_TEST_MACHINE", machine);
+        Self::with_variables(command, machine, engine_job)
+    }
+
+    fn start_on(sandbox: &Sandbox, machine: &Machine, name: &str) -> Self {
+        let job = sandbox.job("j");
+        let command = machine.command(sandbox, ["worker-here".as_ref(), job.as_os_str()]);
+        Self(Self::with_variables(command, name, "7").spawn().unwrap())
+    }
+
+    fn with_variables(mut command: Command, machine: &str, engine_job: &str) -> Command {
         command
-            .env("CLAUDEJOB_TEST_MACHINE", machine)
             .env("CLAUDEJOB_TEST_LEASE", LEASE)
             .env("SLURM_JOB_ID", engine_job)
             .env("SLURMD_NODENAME", machine)
@@ -108,7 +119,11 @@ impl Drop for Batch {
 
 /// The record of the epoch with this number.
 fn record_of(sandbox: &Sandbox, epoch: u32) -> Option<Value> {
-    let path = sandbox.job("j").join(format!("epochs/{epoch}/meta.json"));
+    record_in(&sandbox.job("j"), epoch)
+}
+
+fn record_in(job: &Path, epoch: u32) -> Option<Value> {
+    let path = job.join(format!("epochs/{epoch}/meta.json"));
     serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
 }
 
@@ -130,9 +145,13 @@ fn begun(sandbox: &Sandbox) -> usize {
 
 /// The entries of a job that are an end.
 fn ends(sandbox: &Sandbox) -> Vec<Value> {
+    ends_in(&sandbox.job("j"))
+}
+
+fn ends_in(job: &Path) -> Vec<Value> {
     let mut ends = Vec::new();
     for number in 1.. {
-        let path = sandbox.job("j").join(format!("epochs/{number}.json"));
+        let path = job.join(format!("epochs/{number}.json"));
         let Ok(text) = fs::read_to_string(path) else { return ends };
         let entry: Value = serde_json::from_str(&text).unwrap();
         if entry["claim"].is_null() {
@@ -363,4 +382,43 @@ fn reads_the_variables_of_the_file_on_its_machine() {
     for path in [job.join("meta.json"), job.join("epochs/1/meta.json"), job.join("epochs/1.json")] {
         assert!(!fs::read_to_string(path).unwrap().contains("two words"));
     }
+}
+
+#[test]
+#[ignore = "needs root and bindfs"]
+fn an_owner_without_the_file_server_ends_claude() {
+    let sandbox = Sandbox::new(GATED);
+    let shared = sandbox.path("shared");
+    fs::DirBuilder::new().mode(0o700).create(&shared).unwrap();
+    let (job, seen) = (submit(&sandbox), shared.join("j"));
+    fs::rename(job, &seen).unwrap();
+    // The network's file system is mounted there.
+    fs::remove_dir_all(sandbox.jobs()).unwrap();
+    let [one, two] =
+        ["host-one", "host-two"].map(|host| Machine::on_network(&sandbox, host, &shared));
+    let claudes = || -> Vec<i32> {
+        let mut processes = processes_of(&sandbox.job("j"));
+        processes.retain(|pid| program_of(*pid).ends_with("fake-claude") && is_alive(*pid));
+        processes
+    };
+    let lost = Batch::start_on(&sandbox, &one, "host-one");
+    await_file(&sandbox.path("up"));
+    let [claude] = claudes()[..] else { panic!("{:?}", claudes()) };
+
+    send(one.file_server(), Signal::SIGSTOP);
+    let worker = Batch::start_on(&sandbox, &two, "host-two");
+    // The worker itself remains until the server has answered its requests.
+    eventually("the fence", || (!is_alive(claude)).then_some(()));
+    eventually("the successor", || {
+        let record = record_in(&seen, 2)?;
+        (record["status"] == "running" && record["attempt"] == 2).then_some(())
+    });
+    assert_eq!(claudes().len(), 1);
+    send(one.file_server(), Signal::SIGCONT);
+    assert_eq!(lost.exits(), Some(76));
+    fs::write(sandbox.path("go"), "").unwrap();
+    assert_eq!(worker.exits(), Some(0));
+    let list = two.run(&sandbox, ["list", "--all", "--status", "completed"]);
+    assert_eq!(list.json[0]["jobId"], "j", "{list:?}");
+    assert_eq!((begun(&sandbox), ends_in(&seen)), (2, vec![json!("completed")]));
 }

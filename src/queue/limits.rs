@@ -108,6 +108,13 @@ impl Limit {
         Some(if is_shifted { now.after(left) } else { self.until })
     }
 
+    /// Returns how long the limit and the grace after it last for a job of any machine, whose monotonic
+    /// clock shows nothing about the time at which another machine has recorded the limit.
+    pub(crate) fn left_anywhere(&self) -> Duration {
+        let end = self.until.after(LIMIT_GRACE);
+        end.since(clock::now()).min(end.since(self.recorded))
+    }
+
     /// Returns whether the limit applies to a job with this login.
     pub(crate) fn applies_to(&self, login: &Login) -> bool {
         login.limit_names().contains(&self.name)
@@ -286,6 +293,13 @@ impl Queue {
 
     /// Returns the limits that have not ended.
     pub(crate) fn limits(&self) -> Vec<Limit> {
+        let mut limits = self.recorded_limits();
+        limits.retain(|limit| !limit.is_over());
+        limits
+    }
+
+    /// Returns the limits that are recorded, also those that have ended.
+    pub(crate) fn recorded_limits(&self) -> Vec<Limit> {
         let mut limits = Vec::new();
         for name in self.file_names(LIMITS) {
             limits.extend(self.read_limit(&name));
@@ -293,7 +307,6 @@ impl Queue {
         if let Some((limit, _)) = self.read_legacy_limit() {
             limits.push(limit);
         }
-        limits.retain(|limit| !limit.is_over());
         limits
     }
 

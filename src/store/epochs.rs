@@ -334,10 +334,11 @@ impl JobDir {
         Ok(Self { owner, ..self })
     }
 
-    /// Whether a successor has claimed the job of this process, or has found its end.
+    /// Whether a successor has claimed the job of this process. The entry after its own claim can also be
+    /// the end, which only this process can have made.
     pub(crate) fn is_superseded(&self) -> bool {
         let Some(number) = self.own_epoch() else { return false };
-        files::exists(&self.entry_path(number + 1))
+        matches!(self.read_entry(number + 1), Ok(Some(EpochEntry::Claim(_))))
     }
 
     /// Ends the job of this process by its final record.

@@ -18,9 +18,10 @@ use super::sleep_to;
 use crate::claude::{self, Env};
 use crate::clock;
 use crate::finalize::finalize_lost;
-use crate::job::{JobId, Login, QueueOptions, Record, Spec, Status, WaitReason};
+use crate::job::{JobId, Login, QueueOptions, Record, Spec, Status, WaitReason, milliseconds};
 use crate::queue::{
-    EnterResult, Queue, QueueBusy, QueueLock, QueueLockPoll, SHORT_LOCK_WAIT, Ticket, TicketState,
+    EnterResult, Limit, Queue, QueueBusy, QueueLock, QueueLockPoll, SHORT_LOCK_WAIT, Ticket,
+    TicketState,
 };
 use crate::store::{JobDir, Liveness, LoadError};
 use crate::supervisor::FailedDependency;
@@ -207,9 +208,7 @@ impl AdmissionControl {
     /// Requests a slot.
     pub(super) fn enter_queue(&mut self, record: &Record) -> AdmissionStep {
         if record.spec.engine.is_some() {
-            // The engine has given the job its place, and the queue's locks are those of one machine.
-            self.stage = AdmissionStage::Outside;
-            return AdmissionStep::Admitted;
+            return self.admit_on_engine(record);
         }
         let mut options = record.spec.queue_options.clone();
         // A job that met a limit has waited for its end, and now finds out whether it is over.
@@ -219,6 +218,21 @@ impl AdmissionControl {
         options.no_queue &= self.number.is_none();
         let login = self.login(&record.spec);
         self.request_slot(record, &options, &login)
+    }
+
+    /// Admits a job to which an engine has given its place: the queue's locks are those of one machine.
+    /// Only limits of the API are waited for, which the machines share.
+    fn admit_on_engine(&mut self, record: &Record) -> AdmissionStep {
+        let login = self.login(&record.spec);
+        let mut limits = self.queue.recorded_limits();
+        limits.retain(|limit| limit.applies_to(&login));
+        let left = limits.iter().map(Limit::left_anywhere).max().unwrap_or_default();
+        if !left.is_zero() && record.spec.queue_options.waits_for_limit(milliseconds(left)) {
+            self.stage = AdmissionStage::Delayed(Instant::now() + left);
+            return AdmissionStep::Waits(WaitReason::Slot);
+        }
+        self.stage = AdmissionStage::Outside;
+        AdmissionStep::Admitted
     }
 
     /// Returns the login that claude would use now.

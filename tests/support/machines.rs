@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::processes::{children_of, program_of};
 use super::sandbox::{Answer, Sandbox};
 use super::{await_file, eventually, schema};
 
@@ -60,6 +61,21 @@ impl Machine {
         Self { unshare, init }
     }
 
+    /// The program under test, with the sandbox's environment, on this machine.
+    pub(crate) fn command<S: AsRef<OsStr>>(
+        &self,
+        sandbox: &Sandbox,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let inner = sandbox.command(arguments);
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.init.to_string(), "-m", "-u", "-p"]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        command.env_clear().envs(inner.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        command.current_dir(sandbox.work());
+        command
+    }
+
     /// Runs the program under test on this machine.
     #[track_caller]
     pub(crate) fn run<S: AsRef<OsStr>>(
@@ -67,17 +83,22 @@ impl Machine {
         sandbox: &Sandbox,
         arguments: impl IntoIterator<Item = S>,
     ) -> Answer {
-        let inner = sandbox.command(arguments);
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &self.init.to_string(), "-m", "-u", "-p"]);
-        command.arg(inner.get_program()).args(inner.get_args());
-        command.env_clear().envs(inner.get_envs().filter_map(|(k, v)| Some((k, v?))));
-        command.current_dir(sandbox.work());
-        let arguments: Vec<String> =
-            inner.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect();
+        let command = self.command(sandbox, arguments);
+        // Behind the options of nsenter and the program.
+        let arguments: Vec<String> = command
+            .get_args()
+            .skip(6)
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect();
         let answer = Answer::from_command(command, Vec::new());
         schema::check_output(&arguments, &answer.stdout);
         answer
+    }
+
+    /// The process that serves the network's file system, by its number outside of the machine.
+    pub(crate) fn file_server(&self) -> i32 {
+        let is_server = |pid: &i32| program_of(*pid).ends_with("bindfs");
+        children_of(self.init).into_iter().find(is_server).expect("no bindfs")
     }
 
     /// Ends the machine and all its processes at once.

@@ -80,6 +80,7 @@ fn the_end_is_that_of_the_last_owner() {
 
     let failed = Verdict::failed(Reason::Terminated, "terminated");
     end(&second, &failed).unwrap();
+    assert!(!second.is_superseded(), "the end is its own");
     end(&second, &Verdict::Killed).unwrap();
     assert_eq!(job.load().unwrap().status, Status::Failed, "an end never changes");
     assert!(job.claim_epoch(3, &claim()).unwrap().is_none());
