@@ -227,6 +227,11 @@ fn a_successor_on_the_same_machine_begins_at_once() {
     submit(&sandbox);
     let worker = Batch::start(&sandbox, "one");
     let first = claude_of(&sandbox, 1);
+    let log_of = |epoch: u32| {
+        let path = sandbox.job("j").join(format!("epochs/{epoch}/output.log"));
+        fs::read_to_string(path).unwrap_or_default()
+    };
+    eventually("the log", || log_of(1).contains("init").then_some(()));
     worker.kill();
     assert_eq!(
         sandbox.status("j").text("status"),
@@ -244,7 +249,7 @@ fn a_successor_on_the_same_machine_begins_at_once() {
     assert_eq!((begun(&sandbox), ends(&sandbox)), (2, vec![json!("completed")]));
     let record = record_of(&sandbox, 2).unwrap();
     assert_eq!((&record["attempt"], &record["engine"]["id"]), (&json!(2), &json!("7")));
-    let log = fs::read_to_string(sandbox.job("j").join("epochs/2/output.log")).unwrap();
+    let log = log_of(2);
     assert_eq!(log.matches("\"subtype\":\"init\"").count(), 2, "the copy goes on: {log}");
 }
 
