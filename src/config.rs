@@ -236,6 +236,9 @@ impl Defaults {
 
     /// Replaces the defaults of a verb's options. Arguments and variables prevail over them.
     pub(crate) fn apply(&self, command: Command) -> Command {
+        if self.is_empty() {
+            return command;
+        }
         command.mut_args(|arg| {
             for setting in &self.options {
                 if arg.get_long() == Some(setting.key) {

@@ -8,14 +8,22 @@ use clap::{Arg, Command};
 
 /// Makes a command treat an empty environment variable as unset.
 pub(crate) fn without_empty_variables(command: Command) -> Command {
-    command.mut_args(without_empty_variable).mut_subcommands(without_empty_variables)
+    // Few environments have one, and clap moves every argument to change one.
+    if !reads_empty_variable(&command) {
+        return command;
+    }
+    command
+        .mut_args(|arg| if is_variable_empty(&arg) { arg.env(Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty_variables)
 }
 
-fn without_empty_variable(arg: Arg) -> Arg {
-    match arg.get_env().and_then(std::env::var_os) {
-        Some(value) if value.is_empty() => arg.env(Resettable::Reset),
-        _ => arg,
-    }
+fn reads_empty_variable(command: &Command) -> bool {
+    command.get_arguments().any(is_variable_empty)
+        || command.get_subcommands().any(reads_empty_variable)
+}
+
+fn is_variable_empty(arg: &Arg) -> bool {
+    arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
 }
 
 /// Adds the name of the environment variable to an error if the invalid value came from one. The
