@@ -16,6 +16,7 @@ mod fault_point;
 mod finalize;
 mod hidden_verbs;
 mod job;
+mod json;
 mod launch;
 #[cfg(test)]
 mod man;

@@ -8,6 +8,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::time::Duration;
 
 use crate::job::Timestamp;
+use crate::json;
 
 /// The built-in recording.
 const BUILT_IN: &str = include_str!("replay/demo.ndjson");
@@ -52,7 +53,7 @@ fn play_lines(
     loop {
         let mut line = Vec::new();
         let ended = recording.read_until(b'\n', &mut line)? == 0;
-        let event: LineTiming = serde_json::from_slice(&line).unwrap_or_default();
+        let event: LineTiming = json::from_bytes(&line).unwrap_or_default();
         if event.kind.as_deref() == Some("result") {
             failed = Some(event.is_error.unwrap_or(true));
         }

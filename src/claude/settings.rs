@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Env;
 use crate::job::Spec;
+use crate::json;
 
 /// Directory of the administrator's settings, which prevail over all others.
 const MANAGED_SETTINGS_DIR: &str = "/etc/claude-code";
@@ -148,5 +149,5 @@ pub(super) fn read_state(env: &Env) -> Option<(PathBuf, Value)> {
 }
 
 fn read_json(path: &Path) -> Option<Value> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    json::from_bytes(&fs::read(path).ok()?).ok()
 }

@@ -13,6 +13,7 @@ use crate::arguments::JobName;
 use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
 use crate::job::JobId;
+use crate::json;
 use crate::process;
 use crate::store::{DirIdentity, EVENTS, JobDir, Store};
 
@@ -311,7 +312,7 @@ impl EventReader {
                 _ => return true,
             };
             self.offset = line.end;
-            let event = serde_json::from_slice::<Map<String, Value>>(line.bytes);
+            let event = json::from_bytes::<Map<String, Value>>(line.bytes);
             let Ok(event) = event else { continue };
             if event.get("seq").and_then(Value::as_u64).is_some_and(|seq| seq <= self.since) {
                 continue;

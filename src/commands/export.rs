@@ -18,6 +18,7 @@ use crate::arguments::{SelectorArgs, absolute};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, TimelineEvent, Timestamp, merge_short, spans};
+use crate::json;
 use crate::output::{Answer, BOLD, painted};
 use crate::page::{self, AttemptBoundaries, Conversation, PageTotals, PromptExcerpt, TimelineRow};
 use crate::store::{self, EVENTS, FileLine, JobDir, OUTPUT, PROMPT, Store, TURNS};
@@ -169,7 +170,7 @@ fn timeline_row(id: &JobId, observed: &Observed, now: Timestamp) -> TimelineRow 
     // Events that cannot be read are not drawn.
     let _ = each_line(observed, EVENTS, |line| {
         if events.len() < MAX_EVENTS
-            && let Ok(event) = serde_json::from_slice::<TimelineEvent>(line.text.bytes)
+            && let Ok(event) = json::from_bytes::<TimelineEvent>(line.text.bytes)
             && event.affects_phase()
         {
             events.push(event);
@@ -236,7 +237,7 @@ fn section(
     let prompt = read_prompt(&observed.dir);
     let mut turns = Vec::new();
     let _ = each_line(observed, TURNS, |line| {
-        let turn = serde_json::from_slice::<TurnLine>(line.text.bytes).unwrap_or_default();
+        let turn = json::from_bytes::<TurnLine>(line.text.bytes).unwrap_or_default();
         if turns.len() < MAX_EVENTS {
             turns.push(turn.attempt);
         }

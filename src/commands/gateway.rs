@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::check::{Check, Level};
 use crate::claude::{Env, own_executable, programs_on_path};
+use crate::json;
 use crate::openclaw::{FILES, FileState, GatewayUnit, state_dir};
 use crate::text::shell_word;
 
@@ -84,7 +85,7 @@ impl Installation {
     /// configuration that is not plain JSON is not understood.
     fn has_plugin(&self) -> bool {
         let text = std::fs::read(self.state_dir.join("openclaw.json")).unwrap_or_default();
-        let config: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let config: Value = json::from_bytes(&text).unwrap_or_default();
         config["plugins"]["entries"]["claudejob"]["enabled"] == true
     }
 }

@@ -29,6 +29,7 @@ use crate::job::{
     AskOptions, ClaudeOptions, JobId, KeepAliveOptions, Limits, SessionOptions, Spec, SpecChange,
     Status,
 };
+use crate::json;
 use crate::launch::DetachMode;
 use crate::output::Printer;
 use crate::process;
@@ -116,7 +117,7 @@ fn serve(store: &Store, env: Env, default_spec: Spec, send_event: EventSink) {
 
 impl Sidecar {
     fn handle_line(&mut self, line: &[u8]) {
-        let request: SidecarRequest = match serde_json::from_slice(line) {
+        let request: SidecarRequest = match json::from_bytes(line) {
             Ok(request) => request,
             Err(error) => {
                 (self.send_event)(&invalid_line(line, &error));
@@ -403,7 +404,7 @@ struct Header {
 /// Returns the error about a line that is not a request.
 fn invalid_line(line: &[u8], error: &serde_json::Error) -> SidecarEvent {
     let error = one_line(&error.to_string(), 300);
-    let Ok(header) = serde_json::from_slice::<Header>(line) else {
+    let Ok(header) = json::from_bytes::<Header>(line) else {
         return SidecarEvent::Error { session_id: None, error, code: "invalid_json" };
     };
     let code = match header.kind.as_deref() {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{JobId, Leftovers, Reason, Spec, Status, Timestamp, Verdict, WaitingFor};
+use crate::json::Members;
 use crate::text::is_zero;
 
 pub(crate) use blocked::{Blocked, ReleasedQuestion};
@@ -101,20 +102,24 @@ impl Serialize for Record {
 }
 
 impl Record {
-    /// Decodes a record, part by part: each part skips the fields of the others. (With `flatten`,
-    /// serde would decode unknown fields, and refuse a record for what a newer version wrote there.)
-    pub(crate) fn from_json(text: &[u8]) -> serde_json::Result<Self> {
-        let mut record = Self::deserialize(&mut serde_json::Deserializer::from_slice(text))?;
-        record.worker = serde_json::from_slice(text)?;
-        record.times = serde_json::from_slice(text)?;
-        record.attempt = serde_json::from_slice(text)?;
-        record.session = serde_json::from_slice(text)?;
-        record.limit = serde_json::from_slice(text)?;
-        record.ending = serde_json::from_slice(text)?;
-        record.progress = serde_json::from_slice(text)?;
-        record.cost = serde_json::from_slice(text)?;
-        record.spec = Spec::from_record(text)?;
-        Ok(record)
+    /// Decodes a record, part by part.
+    pub(crate) fn from_json(text: &str) -> serde_json::Result<Self> {
+        let members = &Members::parse(text)?;
+        Ok(Self {
+            worker: WorkerInfo::deserialize(members)?,
+            times: Times::deserialize(members)?,
+            attempt: AttemptInfo::deserialize(members)?,
+            session: SessionInfo::deserialize(members)?,
+            limit: LimitState::deserialize(members)?,
+            ending: Ending::deserialize(members)?,
+            progress: ConversationProgress::deserialize(members)?,
+            cost: Cost::deserialize(members)?,
+            spec: match members.get("spec") {
+                Some(text) => Spec::from_json(text)?,
+                None => Spec::default(),
+            },
+            ..Self::deserialize(members)?
+        })
     }
 
     /// Returns the record of a job that is being started.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::NotifyEvent;
 use super::{EngineOptions, JobId, OpenClawRecipients, QueueOptions, WakeTarget, Worktree};
+use crate::json::Members;
 
 /// The request for a job, except for the prompt, which is in `prompt.txt`, and the environment,
 /// which is not stored.
@@ -213,31 +213,20 @@ impl Serialize for Spec {
     }
 }
 
-/// A record whose specification is not decoded yet.
-#[derive(Deserialize)]
-struct SpecText<'a> {
-    #[serde(borrow, default)]
-    spec: Option<&'a RawValue>,
-}
-
 impl Spec {
-    /// Decodes the specification in a record, part by part, as
-    /// [`Record::from_json`](super::Record::from_json) does.
-    pub(super) fn from_record(text: &[u8]) -> serde_json::Result<Self> {
-        let Some(spec) = serde_json::from_slice::<SpecText<'_>>(text)?.spec else {
-            return Ok(Self::default());
-        };
-        let text = spec.get();
+    /// Decodes a specification, part by part.
+    pub(super) fn from_json(text: &str) -> serde_json::Result<Self> {
+        let members = &Members::parse(text)?;
         Ok(Self {
-            options: serde_json::from_str(text)?,
-            session: serde_json::from_str(text)?,
-            limits: serde_json::from_str(text)?,
-            keep_alive: serde_json::from_str(text)?,
-            ask: serde_json::from_str(text)?,
-            fail_on: serde_json::from_str(text)?,
-            retry: serde_json::from_str(text)?,
-            notify: serde_json::from_str(text)?,
-            ..Self::deserialize(&mut serde_json::Deserializer::from_str(text))?
+            options: ClaudeOptions::deserialize(members)?,
+            session: SessionOptions::deserialize(members)?,
+            limits: Limits::deserialize(members)?,
+            keep_alive: KeepAliveOptions::deserialize(members)?,
+            ask: AskOptions::deserialize(members)?,
+            fail_on: FailOn::deserialize(members)?,
+            retry: RetryOptions::deserialize(members)?,
+            notify: NotifyOptions::deserialize(members)?,
+            ..Self::deserialize(members)?
         })
     }
 

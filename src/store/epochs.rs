@@ -34,6 +34,7 @@ use super::{
 };
 use crate::fault_point::fault_point;
 use crate::job::{EngineRef, Record};
+use crate::json;
 use crate::process;
 use crate::process::machine::MachineIdentity;
 
@@ -246,7 +247,7 @@ impl JobDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.context("read", &path)?,
         };
-        if let Ok(EntryText { claim }) = serde_json::from_slice(&text) {
+        if let Ok(EntryText { claim }) = json::from_bytes(&text) {
             return Ok(Some(EpochEntry::Claim(claim)));
         }
         let record = decode_record(&text).map_err(|why| self.unreadable(path, why))?;
@@ -380,7 +381,7 @@ impl JobDir {
     /// Returns what the engine calls the job, if it is known.
     pub(crate) fn engine_ref(&self) -> Option<EngineRef> {
         let text = files::read_bounded(&self.file(ENGINE_REF), MAX_ENTRY_BYTES).ok()?;
-        serde_json::from_slice(&text).ok()
+        json::from_bytes(&text).ok()
     }
 
     /// Whether the maker of this claim is known to have ended: its machine is this one, and has

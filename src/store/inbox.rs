@@ -38,6 +38,7 @@ use super::flock::LockMode;
 use super::{Context, DirIdentity, JobDir, StoreError, TURNS, files, notify, open_wake_fifo};
 use crate::fault_point::fault_point;
 use crate::job::{InboxMessage, UndeliveredMessage};
+use crate::json;
 use crate::text::one_line;
 use draft::{Draft, Published};
 use legacy::LegacyState;
@@ -384,7 +385,7 @@ fn items_in(path: &Path, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreE
 fn read_message(path: &Path) -> Result<InboxMessage, String> {
     let text = files::read_bounded(path, MAX_MESSAGE_FILE_BYTES);
     let text = text.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&text).map_err(|error| error.to_string())
+    json::from_bytes(&text).map_err(|error| error.to_string())
 }
 
 /// Returns the numbers of the files in a directory, in order.

@@ -15,6 +15,7 @@ use super::{Context, EVENTS, LoadError, OUTPUT, RECORD, RESULT, StoreError, UNCO
 use crate::clock;
 use crate::fault_point::fault_point;
 use crate::job::{JobId, Outcome, Record, Summary, Timestamp};
+use crate::json;
 use crate::process::begin_writeback;
 
 /// Bytes at the end of the events in which the last event is searched.
@@ -107,7 +108,7 @@ impl JobDir {
         let path = self.path.join(RECORD);
         let (text, metadata) =
             read_with_metadata(&path, MAX_RECORD_BYTES).context("read", &path)?;
-        match serde_json::from_slice::<Summary>(&text) {
+        match json::from_bytes::<Summary>(&text) {
             Ok(summary) if summary.spec.engine.is_some() => {
                 Ok((Summary::from(self.load()?), metadata))
             }
@@ -119,7 +120,7 @@ impl JobDir {
     /// Reads the result, which may be that of an earlier attempt; returns `None` if it is missing or
     /// unreadable.
     pub(crate) fn outcome(&self) -> Option<Outcome> {
-        serde_json::from_slice(&read_bounded(&self.file(RESULT), 64 << 20).ok()?).ok()
+        json::from_bytes(&read_bounded(&self.file(RESULT), 64 << 20).ok()?).ok()
     }
 
     /// Returns the first line of the answer of a job that has one.
@@ -133,7 +134,7 @@ impl JobDir {
             structured_output: Option<serde_json::Value>,
         }
         let text = read_bounded(&self.file(RESULT), 64 << 20).ok()?;
-        let answer: AnswerText = serde_json::from_slice(&text).ok()?;
+        let answer: AnswerText = json::from_bytes(&text).ok()?;
         match (answer.result, answer.structured_output) {
             (Some(text), _) => text.trim().lines().next().map(str::to_owned),
             (None, Some(output)) => Some(output.to_string()),
@@ -324,7 +325,7 @@ impl JobDir {
     pub(crate) fn open_events(&self) -> Result<(File, u64), StoreError> {
         let file = self.append_lines(EVENTS, b"\n")?;
         let last = self.last_line(EVENTS, EVENTS_TAIL_BYTES, |line| {
-            serde_json::from_slice::<NumberedEvent>(line).ok()
+            json::from_bytes::<NumberedEvent>(line).ok()
         });
         Ok((file, last.map_or(0, |event| event.seq)))
     }
@@ -372,6 +373,7 @@ pub(super) fn decode_record(text: &[u8]) -> Result<Record, String> {
     if text.is_empty() {
         return Err("the file is empty".to_owned());
     }
+    let text = &json::text_of(text);
     let mut record = Record::from_json(text).map_err(|error| error.to_string())?;
     if record.is_of_node_skill() {
         record.complete_from_node_skill(text);

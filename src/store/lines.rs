@@ -13,6 +13,7 @@ use std::ops::Range;
 use serde::de::DeserializeOwned;
 
 use super::{Context, JobDir, StoreError};
+use crate::json;
 use crate::stream::{Line, LineSplitter};
 
 pub(crate) use backward::{end_of_last_line, lines_back, start_of_last_lines};
@@ -135,7 +136,7 @@ pub(super) fn json_lines<T: DeserializeOwned>(file: impl Read) -> impl Iterator<
     let mut lines = LineReader::new(file, 0, u64::MAX);
     iter::from_fn(move || {
         while let Ok(Some(line)) = lines.read_line() {
-            if let Ok(value) = serde_json::from_slice(line.bytes) {
+            if let Ok(value) = json::from_bytes(line.bytes) {
                 return Some(value);
             }
         }

@@ -33,8 +33,8 @@ impl Record {
     }
 
     /// Completes a record of the Node skill, which was decoded from `text`.
-    pub(super) fn complete_from_node_skill(&mut self, text: &[u8]) {
-        let fields: NodeRecord = serde_json::from_slice(text).unwrap_or_default();
+    pub(super) fn complete_from_node_skill(&mut self, text: &str) {
+        let fields: NodeRecord = serde_json::from_str(text).unwrap_or_default();
         // It stored the whole prompt.
         self.prompt = one_line(&self.prompt, MAX_PROMPT_CHARS);
         self.attempt.number = self.attempt.number.max(1);

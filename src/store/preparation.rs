@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Context, JobDir, StoreError, files};
+use crate::json;
 
 /// Name of the file in the job's directory.
 pub(crate) const PREPARATION: &str = "preparation.json";
@@ -43,7 +44,7 @@ impl JobDir {
     /// Returns how far the preparation is.
     pub(crate) fn preparation(&self) -> Preparation {
         let text = files::read_bounded(&self.file(PREPARATION), MAX_BYTES).unwrap_or_default();
-        serde_json::from_slice(&text).unwrap_or_default()
+        json::from_bytes(&text).unwrap_or_default()
     }
 
     pub(crate) fn save_preparation(&self, preparation: &Preparation) -> Result<(), StoreError> {

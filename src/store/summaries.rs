@@ -23,6 +23,7 @@ use nix::sys::stat::{FileStat, fstatat};
 
 use super::{RECORD, Store, StoreError, files};
 use crate::job::{FORMAT_VERSION, JobId, Status, Summary, Timestamp};
+use crate::json;
 use crate::process::machine;
 use cache_line::CacheLine;
 
@@ -94,7 +95,7 @@ impl Summaries {
     /// Returns the summary of a job.
     pub(crate) fn get(&self, ended: &EndedJob) -> Option<Summary> {
         let line = self.line(ended.line).ok()?;
-        serde_json::from_slice(&line[memchr::memchr(b'{', &line)?..]).ok()
+        json::from_bytes(&line[memchr::memchr(b'{', &line)?..]).ok()
     }
 
     /// Returns the summary of a job, from its record if necessary; `None` if it cannot be read.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use crate::json;
 use crate::text::{clip, from_json};
 
 /// The version without `initialize`.
@@ -129,7 +130,7 @@ impl ClientMessage {
             Ok(Value::Array(_)) => return invalid(Value::Null, "batches are not supported"),
             Ok(_) => return invalid(Value::Null, "a message is an object"),
             Err(why) => {
-                let id = match serde_json::from_slice(line) {
+                let id = match json::from_bytes(line) {
                     Ok(MessageId { id }) if id.is_string() || id.is_number() => id,
                     _ => Value::Null,
                 };

@@ -12,6 +12,7 @@ use super::super::check::{Check, Level};
 use super::super::gateway::Installation;
 use crate::claude::{VersionOutput, is_executable, own_executable, version};
 use crate::clock;
+use crate::json;
 use crate::launch::lingers;
 use crate::openclaw::{FILES, GatewayUnit, dot_env};
 use crate::process;
@@ -101,7 +102,7 @@ fn jobs(installation: &Installation) -> Vec<Check> {
     let doctor = doctor(installation);
     let answer: Value =
         match process::run_with_timeout(doctor, None, DOCTOR_TIMEOUT, MAX_OUTPUT_BYTES) {
-            Ok((output, Some(_))) => match serde_json::from_slice(&output) {
+            Ok((output, Some(_))) => match json::from_bytes(&output) {
                 Ok(answer) => answer,
                 Err(_) => {
                     let output = one_line(&String::from_utf8_lossy(&output), 200);

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::flock::{LOCK_TIMEOUT, LockMode, holder_of, lock_bounded};
 use super::super::{Context, StoreError, files};
+use crate::json;
 
 /// Name of the file. The name and the format are a protocol with earlier versions.
 const LEGACY_LOCK: &str = ".desk";
@@ -30,7 +31,7 @@ pub(super) struct LegacyState {
 impl LegacyState {
     pub(super) fn read(inbox: &Path) -> Self {
         let text = files::read_bounded(&inbox.join(LEGACY_LOCK), 1_000).unwrap_or_default();
-        serde_json::from_slice(&text).unwrap_or_default()
+        json::from_bytes(&text).unwrap_or_default()
     }
 
     /// Overwrites the state in place, in one call and without the lock: a process that holds the lock

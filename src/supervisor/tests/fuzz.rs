@@ -244,7 +244,7 @@ proptest! {
         prop_assert_eq!(&outcome, &outcome_in_pieces);
         let text = serde_json::to_string(&record).unwrap();
         prop_assert!(text.len() <= RECORD_MOST, "{} bytes", text.len());
-        let again = Record::from_json(text.as_bytes()).unwrap();
+        let again = Record::from_json(&text).unwrap();
         prop_assert_eq!(&again, &record);
         let again: Outcome =
             serde_json::from_str(&serde_json::to_string(&outcome).unwrap()).unwrap();

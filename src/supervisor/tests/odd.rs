@@ -89,7 +89,7 @@ fn survives_absurd_numbers() {
             let deadline = rig.supervisor.deadline().unwrap();
             assert!(std::time::Instant::now().checked_add(deadline).is_some(), "{line}");
             let record = serde_json::to_string(rig.supervisor.record()).unwrap();
-            let again = Record::from_json(record.as_bytes()).map_err(|error| error.to_string());
+            let again = Record::from_json(&record).map_err(|error| error.to_string());
             assert_eq!(
                 again.map(|again| again.limit.retry_at),
                 Ok(rig.supervisor.record().limit.retry_at)
