@@ -1,8 +1,6 @@
 //! The terminal as a screen: keys, a line to type in, choices, and lines that are drawn in place.
 //! What a key does is decided by pure functions; `commands` carry it out.
 
-#![allow(dead_code, unused_imports, reason = "the verb that uses the whole screen comes next")]
-
 mod conversation;
 mod inline;
 mod input_line;
@@ -15,9 +13,9 @@ pub(crate) mod top;
 
 pub(crate) use conversation::conversation_lines;
 pub(crate) use inline::InlineArea;
-pub(crate) use input_line::{InputLine, InputView};
+pub(crate) use input_line::InputLine;
 pub(crate) use keys::{Key, Keyboard};
-pub(crate) use picker::{Picker, PickerStep, PickerView};
+pub(crate) use picker::{Picker, PickerStep};
 pub(crate) use style::{remove_colors, screen_style};
 pub(crate) use styled_lines::{fitted, styled_lines};
 pub(crate) use terminal::{RawTerminal, restore_modes};
