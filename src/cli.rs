@@ -229,8 +229,8 @@ impl Cli {
         }
         let command = with_groups(Self::command()).mut_subcommands(|verb| with(defaults, verb));
         let command = without_empty_variables(command);
-        let matches = command.try_get_matches_from(help_of_help(args))?;
-        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))
+        let mut matches = command.try_get_matches_from(help_of_help(args))?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut Self::command()))
     }
 
     /// Returns the command that shows the help of the verb among these arguments.
@@ -273,8 +273,8 @@ impl Cli {
         let verb = with(defaults, verb);
         let command = CommonArgs::augment_args(Command::new("claudejob").subcommand(verb));
         let command = without_empty_variables(command.disable_version_flag(true));
-        let matches = command.try_get_matches_from(args).ok()?;
-        Self::from_arg_matches(&matches).ok()
+        let mut matches = command.try_get_matches_from(args).ok()?;
+        Self::from_arg_matches_mut(&mut matches).ok()
     }
 }
 
