@@ -48,13 +48,20 @@ pub(in crate::commands) fn shorten_help(arg: Arg) -> Arg {
     arg.hide_short_help(!is_short)
 }
 
+/// Gives options that `resume` has, too, their values for a new job. Once for all: to change one
+/// argument clap moves the others.
+fn for_new_job(arg: Arg) -> Arg {
+    match arg.get_id().as_str() {
+        "model" => arg.env("CLAUDE_SKILL_MODEL").hide_env_values(true),
+        "permission_mode" => arg.default_value("bypassPermissions"),
+        "stall_timeout" => arg.default_value("30m"),
+        _ => arg,
+    }
+}
+
 /// A job to start, without its id.
 #[derive(Debug, Args)]
-#[command(
-    mut_arg("model", |arg| arg.env("CLAUDE_SKILL_MODEL").hide_env_values(true)),
-    mut_arg("permission_mode", |arg| arg.default_value("bypassPermissions")),
-    mut_arg("stall_timeout", |arg| arg.default_value("30m"))
-)]
+#[command(mut_args(for_new_job))]
 pub(crate) struct JobOptions {
     /// Arguments that are passed to claude unchanged
     #[arg(last = true, value_name = "CLAUDE ARGS")]
