@@ -222,8 +222,7 @@ impl Store {
         Some(Lock(root))
     }
 
-    /// Creates a job: its directory with `prompt` and the record is locked, complete and durable
-    /// before it gets its name. Returns the lock held.
+    /// Creates a durable job, as [`create_synced`](Self::create_synced) does.
     #[cfg(test)]
     pub(crate) fn create(
         &self,
@@ -233,8 +232,9 @@ impl Store {
         self.create_synced(record, prompt, Sync::Now)
     }
 
-    /// As [`create`](Self::create), but the job may be durable only when [`sync`](Self::sync) was
-    /// called, once for many jobs. None of them may start before that.
+    /// Creates a job: its directory with `prompt` and the record is locked, complete and, with
+    /// [`Sync::Now`], durable before it gets its name. Otherwise [`sync`](Self::sync) makes many jobs
+    /// durable at once, and none of them may start before that. Returns the lock held.
     pub(crate) fn create_synced(
         &self,
         record: &Record,
