@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -38,6 +38,9 @@ impl Sandbox {
 
     /// A sandbox whose `claude` is this program.
     pub(crate) fn with_claude(claude: &Path) -> Self {
+        // Under nohup(1) the programs that the tests start would ignore it, too.
+        // SAFETY: no handler is replaced that anything in this process relies on.
+        unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }.unwrap();
         let directory = tempfile::Builder::new().prefix("claudejob-test-").tempdir().unwrap();
         // Canonical, because the kernel and the program under test name it so.
         let root = directory.path().canonicalize().unwrap();
