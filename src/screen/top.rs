@@ -196,11 +196,13 @@ impl TopModel {
             TopInput::Jobs(jobs) => {
                 self.jobs = jobs;
                 self.arrange();
+                self.close_questions();
             }
             TopInput::Changed(jobs) => self.change(jobs),
             TopInput::Removed(id) => {
                 self.jobs.retain(|job| job.id != id);
                 self.arrange();
+                self.close_questions();
             }
             TopInput::Queue(queue) => self.queue = queue,
             TopInput::Asked(id, picker) => self.open_picker(id, picker),
@@ -212,12 +214,12 @@ impl TopModel {
             TopInput::Done(effect, result) => self.end_action(effect, result),
             TopInput::Tick(now) => self.now = now,
         }
-        if self.chosen != before
-            && let Some(id) = &self.chosen
-        {
+        if self.chosen != before {
             self.conversation.clear();
             self.scrolled = 0;
-            effects.insert(0, TopEffect::Follow(id.clone()));
+            if let Some(id) = &self.chosen {
+                effects.insert(0, TopEffect::Follow(id.clone()));
+            }
         }
         self.scroll_list();
         effects
@@ -243,6 +245,7 @@ impl TopModel {
     }
 
     pub(crate) fn chosen_job(&self) -> Option<&TopJob> {
+        self.chosen.as_ref()?;
         self.shown.get(self.row).map(|index| &self.jobs[*index])
     }
 
@@ -282,13 +285,22 @@ impl TopModel {
             }
         }
         self.arrange();
-        self.close_picker();
+        self.close_questions();
     }
 
-    /// Closes the choices for a request that was answered elsewhere.
-    fn close_picker(&mut self) {
+    /// Closes the choices for a request that was answered elsewhere, and the question about a job
+    /// that is gone: another one can get its id.
+    fn close_questions(&mut self) {
+        let find = |id: &JobId| self.jobs.iter().find(|job| job.id == *id);
+        if let TopMode::ConfirmingKill(id) = &self.mode
+            && find(id).is_none()
+        {
+            let text = format!("{id} was removed");
+            self.mode = TopMode::Choosing;
+            self.notice = Some(TopNotice { text, is_error: false });
+        }
         let TopMode::Answering(id, picker) = &self.mode else { return };
-        let job = self.jobs.iter().find(|job| job.id == *id);
+        let job = find(id);
         if let Some(blocked) = job.and_then(|job| job.blocked.as_ref())
             && (blocked.request_id == picker.request_id()
                 || blocked.others.iter().any(|other| other == picker.request_id()))
@@ -300,9 +312,10 @@ impl TopModel {
         self.notice = Some(TopNotice { text, is_error: false });
     }
 
-    /// Orders and filters the jobs. The chosen job stays chosen; if it is gone, the one in its row
-    /// is chosen.
+    /// Orders and filters the jobs. The chosen job stays chosen. If it is gone, none is chosen until
+    /// a key chooses one: a key that was meant for it must not act on the job that takes its row.
     fn arrange(&mut self) {
+        let was_empty = self.shown.is_empty();
         self.jobs.sort_by(by_attention);
         let filter = self.filter.to_lowercase();
         self.shown.clear();
@@ -315,19 +328,26 @@ impl TopModel {
         let is_chosen = |index: &usize| chosen == Some(&self.jobs[*index].id);
         match self.shown.iter().position(is_chosen) {
             Some(row) => self.row = row,
-            None => self.choose(self.row),
+            None if chosen.is_none() && was_empty => self.choose(self.row),
+            None => {
+                self.row = self.row.min(self.shown.len().saturating_sub(1));
+                self.chosen = None;
+            }
         }
     }
 
     /// Chooses the job in this row, or in the last one.
     fn choose(&mut self, row: usize) {
         self.row = row.min(self.shown.len().saturating_sub(1));
-        self.chosen = self.chosen_job().map(|job| job.id.clone());
+        self.chosen = self.shown.get(self.row).map(|index| self.jobs[*index].id.clone());
     }
 
     fn set_filter(&mut self, filter: &str) {
         filter.clone_into(&mut self.filter);
         self.arrange();
+        if self.chosen.is_none() {
+            self.choose(self.row);
+        }
     }
 
     fn say(&mut self, id: &JobId, entries: Vec<TranscriptLine>) {

@@ -121,7 +121,7 @@ impl TopModel {
             return;
         }
         for (index, row) in table.rows().enumerate() {
-            let is_chosen = self.first_row + index == self.row;
+            let is_chosen = self.chosen.is_some() && self.first_row + index == self.row;
             pen.put(BOLD, if is_chosen { "> " } else { "  " });
             for (style, text) in row {
                 let style = if is_chosen { style | anstyle::Effects::BOLD } else { style };

@@ -49,6 +49,9 @@ impl TopModel {
                 self.set_filter("");
             }
             Key::Escape => self.set_filter(""),
+            Key::Up | Key::Down | Key::Char('j' | 'k') if self.chosen.is_none() => {
+                self.choose(self.row);
+            }
             Key::Up | Key::Char('k') => self.choose(self.row.saturating_sub(1)),
             Key::Down | Key::Char('j') => self.choose(self.row.saturating_add(1)),
             Key::PageUp => self.choose(self.row.saturating_sub(page)),

@@ -200,20 +200,56 @@ fn the_choice_stays_on_its_job() {
     assert_eq!(model.handle(TopInput::Changed(changed)), []);
     assert_eq!(shown(&model), "new work ask wait done");
     assert_eq!((model.row, model.conversation.len()), (1, 1));
-    // A job that is gone leaves its row to the next one.
-    let follow = [TopEffect::Follow(id("ask"))];
-    assert_eq!(model.handle(TopInput::Removed(id("work"))), follow);
-    assert!(model.conversation.is_empty());
+    assert_eq!(model.handle(TopInput::Removed(id("wait"))), []);
     assert_eq!(
         press(&mut model, "jjjjjkG<end><down>g<up>"),
         [
-            TopEffect::Follow(id("wait")),
+            TopEffect::Follow(id("ask")),
             TopEffect::Follow(id("done")),
-            TopEffect::Follow(id("wait")),
+            TopEffect::Follow(id("ask")),
             TopEffect::Follow(id("done")),
             TopEffect::Follow(id("new")),
         ]
     );
+}
+
+#[test]
+fn a_key_for_a_job_that_is_gone_hits_no_other() {
+    type Gone = fn(&mut TopModel);
+    let removed: Gone = |model| drop(model.handle(TopInput::Removed(id("ask"))));
+    let filtered: Gone =
+        |model| drop(model.handle(TopInput::Changed(vec![job("ask", Status::Running, 0)])));
+    for gone in [removed, filtered] {
+        for keys in ["i", "p", "a", "d", "o", "Ky", "sx<enter>", "<enter>"] {
+            let mut model = of_each_status();
+            let _ = model.handle(TopInput::Changed(vec![job("ask-2", Status::Blocked, 0)]));
+            let _ = press(&mut model, "/blocked<enter>");
+            assert_eq!(model.chosen, Some(id("ask")));
+            let _ = model.handle(TopInput::Said(id("ask"), vec![entry("not of the next job")]));
+            gone(&mut model);
+            assert_eq!((shown(&model).as_str(), model.chosen.clone()), ("ask-2", None));
+            assert!(model.conversation.is_empty());
+            assert_eq!(press(&mut model, keys), [], "{keys}");
+            // An arrow chooses the job in its row, and none is left out.
+            assert_eq!(press(&mut model, "<down>"), [TopEffect::Follow(id("ask-2"))], "{keys}");
+        }
+    }
+}
+
+#[test]
+fn a_question_about_a_removed_job_closes() {
+    let mut model = of_each_status();
+    let _ = press(&mut model, "jK");
+    let jobs = vec![job("ask", Status::Blocked, -20)];
+    let _ = model.handle(TopInput::Jobs(jobs));
+    // Another job with its id must not be killed.
+    let _ = model.handle(TopInput::Changed(vec![job("work", Status::Running, 0)]));
+    assert_eq!(press(&mut model, "y"), []);
+    let picker = Picker::new("r".to_owned(), Value::Null, Vec::new(), String::new());
+    let _ = press(&mut model, "g");
+    let _ = model.handle(TopInput::Asked(id("ask"), picker));
+    let _ = model.handle(TopInput::Removed(id("ask")));
+    assert_eq!(press(&mut model, "y"), []);
 }
 
 fn entry(text: &str) -> TranscriptLine {
