@@ -163,13 +163,20 @@ pub(super) fn plan_detach(
 /// and other jobs in its folder.
 pub(super) fn warnings(store: &Store, plan: &DetachPlan, id: &JobId, cwd: &str) -> Vec<String> {
     let mut warnings = risks(store, plan);
-    // Without the list of its folder nothing is known about others.
-    if let Ok(others) = store.enter_folder(Path::new(cwd), id)
-        && let Some(first) = others.first()
-    {
-        warnings.push(shared_folder(first, cwd));
+    if let Some(warning) = folder_warning(store, id, cwd) {
+        // `recover` does not repeat it.
+        store.is_warning_due(&warning);
+        warnings.push(warning);
     }
     warnings
+}
+
+/// Enters a job that was just launched in the list of its folder, and returns the warning about
+/// another one there.
+pub(super) fn folder_warning(store: &Store, id: &JobId, cwd: &str) -> Option<String> {
+    // Without the list of its folder nothing is known about others.
+    let others = store.enter_folder(Path::new(cwd), id).ok()?;
+    others.first().map(|first| shared_folder(first, cwd))
 }
 
 /// Returns the risks of the way in which a job is detached, each once a day for a jobs directory,
@@ -236,7 +243,7 @@ pub(super) fn status_after_launch(launched: Launched) -> Status {
 }
 
 /// Launches another attempt. `begin` prepares the record while the lock is held. Fails with `raced`
-/// if another process holds the lock.
+/// if another process holds the lock. The warnings lack that about the folder.
 pub(super) fn launch_attempt(
     store: &Store,
     id: &JobId,
@@ -286,8 +293,7 @@ pub(super) fn launch_attempt(
         Some(_) => Status::Blocked,
         None => status_after_launch(launched),
     };
-    let warnings = warnings(store, &plan, id, &record.spec.cwd);
-    Ok(Recovered::new(store, &record, Some(pid), status, warnings))
+    Ok(Recovered::new(store, &record, Some(pid), status, risks(store, &plan)))
 }
 
 /// Loads the record of an ended job, whose lock is held. Writes the verdict of a lost job if the

@@ -11,7 +11,7 @@ use super::engine_jobs::{Ask, end_if_lost, env_of};
 use super::failed_dependency::failed_dependency;
 use super::host_takeover::refuse_other_host;
 pub(crate) use super::launching::Recovered;
-use super::launching::launch_attempt;
+use super::launching::{folder_warning, launch_attempt};
 use super::observe::{Observed, try_load_checked, try_load_settled};
 use super::selecting::{Among, take_over_selected};
 use super::several::{FailedJob, failures, first_exit_status};
@@ -223,7 +223,8 @@ impl Recovery<'_> {
             spec.profile = Some(profile.to_owned());
         }
         let env = env_of(self.env, &spec)?;
-        launch_attempt(
+        let (cwd, is_local) = (spec.cwd.clone(), spec.engine.is_none());
+        let mut recovered = launch_attempt(
             self.store,
             id,
             spec,
@@ -237,7 +238,15 @@ impl Recovery<'_> {
                 record.begin_recovery();
                 Ok(())
             },
-        )
+        )?;
+        // Most jobs have shared their folder from the start, and their callers know it.
+        if is_local
+            && let Some(warning) = folder_warning(self.store, id, &cwd)
+            && self.store.is_warning_due(&warning)
+        {
+            recovered.warnings.push(warning);
+        }
+        Ok(recovered)
     }
 }
 

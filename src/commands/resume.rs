@@ -8,7 +8,7 @@ use super::Call;
 use super::engine_jobs::{Ask, end_if_lost, env_of};
 use super::failed_dependency::refuse_failed_dependency;
 use super::host_takeover::refuse_other_host;
-use super::launching::{Recovered, launch_attempt};
+use super::launching::{Recovered, folder_warning, launch_attempt};
 use super::observe::try_load_settled;
 use super::recover::{RecoverAllAnswer, dependencies_first};
 use super::selecting::Among;
@@ -134,7 +134,12 @@ pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result
             "another command resumes it, or has opened its session".to_owned(),
         )
     };
-    launch_attempt(store, &id, spec, request.detach, env, raced, begin)
+    let (cwd, is_local) = (spec.cwd.clone(), spec.engine.is_none());
+    let mut resumed = launch_attempt(store, &id, spec, request.detach, env, raced, begin)?;
+    if is_local {
+        resumed.warnings.extend(folder_warning(store, &id, &cwd));
+    }
+    Ok(resumed)
 }
 
 /// Refuses a job whose conversation file was seen earlier and has been removed. A conversation that

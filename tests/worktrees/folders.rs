@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use crate::sandbox;
-use crate::support::Answer;
+use crate::support::processes::kill;
+use crate::support::{Answer, Sandbox};
 
 #[track_caller]
 fn assert_warned(answer: &Answer, about: Option<&str>) {
@@ -13,6 +14,10 @@ fn assert_warned(answer: &Answer, about: Option<&str>) {
         Some(id) => assert!(warnings.contains(&format!("job {id} works in")), "{answer:?}"),
         None => assert!(!warnings.contains("same folder"), "{answer:?}"),
     }
+}
+
+fn kill_worker(sandbox: &Sandbox, id: &str) {
+    kill(i32::try_from(sandbox.status(id)["pid"].as_i64().unwrap()).unwrap());
 }
 
 #[test]
@@ -39,6 +44,29 @@ fn a_start_names_a_live_job_in_its_folder() {
     assert!(fs::read_dir(sandbox.jobs().join(".folders")).unwrap().next().is_some());
     assert_eq!(sandbox.run(["clean", "--keep", "0"]).code, 0);
     assert!(fs::read_dir(sandbox.jobs().join(".folders")).unwrap().next().is_none());
+}
+
+#[test]
+fn a_recovery_repeats_no_warning_of_a_start() {
+    let sandbox = sandbox();
+    sandbox.script("session\nread\ninit\nhang");
+    for (id, about) in [("a", None), ("b", Some("a")), ("c", Some("a"))] {
+        assert_warned(&sandbox.start(id, &[]), about);
+    }
+    for ids in [&["a", "b", "c"][..], &["b"]] {
+        ids.iter().for_each(|id| kill_worker(&sandbox, id));
+        let answer = sandbox.run(["recover", "--all"]);
+        let recovered = answer["recovered"].as_array().unwrap();
+        assert_eq!(recovered.len(), ids.len(), "{answer:?}");
+        assert!(!answer.stdout.contains("same folder"), "{answer:?}");
+    }
+    // Nobody was told about a job that was started while the other one was interrupted.
+    kill_worker(&sandbox, "a");
+    assert_eq!(sandbox.status("a")["reason"], "worker_died");
+    assert_eq!(sandbox.run(["kill", "b", "c"]).code, 0);
+    assert_warned(&sandbox.start("0", &[]), None);
+    assert_warned(&sandbox.run(["recover", "a"]), Some("0"));
+    assert_eq!(sandbox.run(["kill", "0", "a"]).code, 0);
 }
 
 #[test]

@@ -112,7 +112,9 @@ impl EarlierJobs {
         // Without the list of its folder others do not find it, and nothing else is lost.
         let _ = store.join_folder(Path::new(folder), id);
         let mut warnings = risks(store, plan);
-        warnings.push(shared_folder(first, folder));
+        let warning = shared_folder(first, folder);
+        store.is_warning_due(&warning);
+        warnings.push(warning);
         warnings
     }
 }
