@@ -223,7 +223,7 @@ fn end_processes(dir: &JobDir, record: &mut Record, is_locked: bool, until: Inst
 
 /// Returns whether the verdict that a worker wrote follows from the evidence.
 fn is_confirmed(dir: &JobDir, post_mortem: &mut PostMortem, found: &Outcome) -> bool {
-    let stderr = dir.tail(STDERR, 0, MAX_STDERR_BYTES);
+    let stderr = dir.tail(STDERR, dir.preparation().stderr_end, MAX_STDERR_BYTES);
     let stderr = String::from_utf8_lossy(&stderr);
     post_mortem.confirms(found, read_witnessed(dir, found.attempt), &stderr)
 }

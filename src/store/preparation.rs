@@ -20,6 +20,8 @@ pub(crate) struct Preparation {
     pub has_worktree: bool,
     /// The setup command that was completed in the job's directory.
     pub setup: Option<String>,
+    /// Length of stderr.log when claude was started last: what comes before is not claude's.
+    pub stderr_end: u64,
 }
 
 /// A step before claude is started.

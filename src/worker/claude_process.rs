@@ -134,6 +134,16 @@ impl Worker {
         Ok((file.into(), length))
     }
 
+    /// Returns the end of what claude has written to stderr in this attempt, or, if claude was not
+    /// started, of what its preparation has written.
+    pub(super) fn stderr_of_attempt(&self, max_bytes: u64) -> Vec<u8> {
+        let mut start = self.launch_state.stderr_start;
+        if self.supervisor.record().spec.needs_preparation() {
+            start = start.max(self.job.preparation().stderr_end);
+        }
+        self.job.tail(STDERR, start, max_bytes)
+    }
+
     pub(super) fn signal(&mut self, stop: TermSignal) {
         let signal = match stop {
             TermSignal::Request => {
@@ -170,11 +180,7 @@ impl Worker {
                 Reaped::Ended(pid, exit) => {
                     if self.claude.as_ref().is_some_and(|claude| claude.id() as i32 == pid) {
                         self.claude = None;
-                        let stderr = self.job.tail(
-                            STDERR,
-                            self.launch_state.stderr_start,
-                            STDERR_TAIL_BYTES,
-                        );
+                        let stderr = self.stderr_of_attempt(STDERR_TAIL_BYTES);
                         let stderr = last_lines(&stderr, MAX_STDERR_CHARS);
                         self.take(Input::Exited { exit, stderr });
                     }

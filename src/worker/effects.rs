@@ -10,7 +10,7 @@ use crate::fault_point::fault_point;
 use crate::job::{NotifyEvent, Outcome, TurnEnd};
 use crate::launch::spawn_notifier;
 use crate::process::{self, Descendants};
-use crate::store::{RESULT, STDERR, TURNS, undelivered_messages};
+use crate::store::{RESULT, TURNS, undelivered_messages};
 use crate::supervisor::{Effect, Evidence, Input, MAX_STDERR_BYTES};
 
 impl Worker {
@@ -153,7 +153,7 @@ impl Worker {
         self.stderr_marks.mark_all(&self.job, self.log.length());
         self.inspect_output();
         self.find_session_file();
-        let stderr = self.job.tail(STDERR, self.launch_state.stderr_start, MAX_STDERR_BYTES);
+        let stderr = self.stderr_of_attempt(MAX_STDERR_BYTES);
         self.take(Input::AttemptEnded(Evidence {
             stderr: &String::from_utf8_lossy(&stderr),
             out_of_memory: process::out_of_memory_kills() > self.launch_state.out_of_memory_kills,

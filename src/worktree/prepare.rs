@@ -93,6 +93,7 @@ fn prepare(job_dir: PathBuf) -> Result<String, String> {
         run_setup(&job, &mut state, spec, setup)?;
     }
     state.step = None;
+    state.stderr_end = job.length(STDERR);
     save(&job, &state)?;
     Ok(spec.cwd.clone())
 }

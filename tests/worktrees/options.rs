@@ -173,6 +173,25 @@ fn an_exit_status_of_claude_itself_is_no_failed_setup() {
 }
 
 #[test]
+fn the_preparation_is_no_complaint_of_claude() {
+    let sandbox = sandbox();
+    let options = ["--worktree", "--setup", "echo error: of the setup", "--retries", "0"];
+    sandbox.script("stderr error: unknown option\nexit 1");
+    let ended = sandbox.run_job("a", &options);
+    ended.expect_end(1, "failed", Some("claude_refused"));
+    assert_eq!(ended.text("error"), "error: unknown option");
+    sandbox.script("read\ninit\ndie KILL");
+    let ended = sandbox.run_job("b", &options);
+    ended.expect_end(1, "failed", Some("no_result"));
+    assert_eq!(ended.text("error"), "claude was ended by SIGKILL in the middle of its work");
+    let events = fs::read_to_string(sandbox.job("b").join("events.ndjson")).unwrap();
+    assert!(!events.contains("of the setup") && !events.contains("HEAD is now"), "{events}");
+    // Everything is in the log.
+    let stderr = fs::read_to_string(sandbox.job("b").join("stderr.log")).unwrap();
+    assert!(stderr.contains("HEAD is now") && stderr.contains("of the setup"), "{stderr}");
+}
+
+#[test]
 fn a_kill_ends_the_setup() {
     let sandbox = sandbox();
     let setup = format!("echo $$ > {}; sleep 1000", sandbox.path("setup").display());
