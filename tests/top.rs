@@ -7,6 +7,8 @@
 mod ends;
 #[path = "top/figures.rs"]
 mod figures;
+#[path = "top/stops.rs"]
+mod stops;
 mod support;
 #[path = "top/tmux.rs"]
 mod tmux;

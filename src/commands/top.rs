@@ -22,7 +22,7 @@ use crate::job::JobId;
 use crate::process::{self, AwaitedSignals};
 use crate::screen::top::{JobVerb, TopEffect, TopInput, TopModel};
 use crate::store::Store;
-use actions::{Actions, TopResult};
+use actions::{Actions, TopResult, ask_for_enter};
 use display::Display;
 use jobs::WatchedJobs;
 use said::FollowedConversation;
@@ -198,7 +198,7 @@ impl<'a> Top<'a> {
                 return self.perform(effects);
             }
             Notice::Signal(Signal::SIGWINCH) => self.is_drawn = false,
-            Notice::Signal(Signal::SIGTSTP) => self.suspend()?,
+            Notice::Signal(Signal::SIGTSTP) => self.suspend(process::stop_self)?,
             Notice::Signal(Signal::SIGTERM) => return Ok(Some(ExitStatus::Terminated)),
             Notice::Signal(Signal::SIGHUP) => return Ok(Some(ExitStatus::HungUp)),
             Notice::Signal(signal) => return Ok(Some(exit_status_for(signal))),
@@ -237,7 +237,7 @@ impl<'a> Top<'a> {
     fn take_result(&mut self, result: TopResult) {
         match result {
             TopResult::Observed(id) => drop(self.changes.new.insert(id)),
-            TopResult::Returned(None) => {}
+            TopResult::AwaitsEnter | TopResult::Returned(None) => {}
             TopResult::Returned(Some(error)) => {
                 self.input(TopInput::Done(TopEffect::Suspend, Err(error)));
             }
@@ -251,7 +251,7 @@ impl<'a> Top<'a> {
             match effect {
                 TopEffect::Quit => return Ok(Some(ExitStatus::Done)),
                 TopEffect::Follow(id) => self.follow(&id),
-                TopEffect::Suspend => self.suspend()?,
+                TopEffect::Suspend => self.suspend(process::stop_group)?,
                 TopEffect::Run(verb, id) => {
                     if let Some(status) = self.lend_terminal(verb, &id)? {
                         return Ok(Some(status));
@@ -263,9 +263,9 @@ impl<'a> Top<'a> {
         Ok(None)
     }
 
-    fn suspend(&mut self) -> Result<(), Error> {
-        let stop = |_: &mut Watch| process::stop_self();
-        self.display.suspended(&mut self.jobs.watch, stop).map_err(Error::Output)?;
+    fn suspend(&mut self, stop: fn()) -> Result<(), Error> {
+        let stopped = self.display.suspended(&mut self.jobs.watch, |_: &mut Watch| stop());
+        stopped.map_err(Error::Output)?;
         self.is_drawn = false;
         Ok(())
     }
@@ -276,16 +276,25 @@ impl<'a> Top<'a> {
         let mut returned = Vec::new();
         let ended = display.suspended(&mut jobs.watch, |watch| {
             actions.run_on_terminal(verb, id);
+            let mut awaits_enter = false;
             loop {
                 match watch.next() {
+                    // While the verb runs, it stops this process when it has stopped itself.
+                    Notice::Signal(Signal::SIGTSTP) if awaits_enter => {
+                        process::stop_self();
+                        let _ = ask_for_enter();
+                    }
                     Notice::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP)) => {
                         return Some(exit_status_for(signal));
                     }
                     Notice::Done => {
                         returned.extend(results.try_iter());
-                        let is_end = |result: &TopResult| matches!(result, TopResult::Returned(_));
-                        if returned.iter().any(is_end) {
-                            return None;
+                        for result in &returned {
+                            match result {
+                                TopResult::Returned(_) => return None,
+                                TopResult::AwaitsEnter => awaits_enter = true,
+                                _ => {}
+                            }
                         }
                     }
                     // All is read again afterwards.

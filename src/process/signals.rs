@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
 
+use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SigHandler, SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, raise};
 use nix::sys::termios::{FlushArg, tcflush};
+use nix::unistd::Pid;
 
 use super::spawn::set_default_signals;
 
@@ -51,7 +53,8 @@ fn is_ignored(signal: Signal) -> bool {
 }
 
 /// Runs a program on the terminal of this process, such as an editor, and waits for its end. A
-/// Ctrl-C is for that program alone.
+/// Ctrl-C is for that program alone. When it stops, this process stops, too: its shell waits for
+/// this process only.
 pub(crate) fn run_in_foreground(command: &mut Command) -> io::Result<ExitStatus> {
     // SAFETY: ignores signals, and sets no handler of ours; in the child, between fork and exec,
     // only async-signal-safe calls are made.
@@ -64,17 +67,74 @@ pub(crate) fn run_in_foreground(command: &mut Command) -> io::Result<ExitStatus>
         for signal in [Signal::SIGINT, Signal::SIGQUIT] {
             earlier.push((signal, nix::sys::signal::signal(signal, SigHandler::SigIgn)?));
         }
-        let status = command.status();
+        // This process stops after the program. If both stopped at once, this process could be
+        // continued first, and would take the stop of the program for another one.
+        let blocked = terminal_stop().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let status = command.spawn().and_then(|child| await_end_with_stops(&child));
+        if !blocked.contains(Signal::SIGTSTP) {
+            // A stop that the program has ignored.
+            earlier.push((
+                Signal::SIGTSTP,
+                nix::sys::signal::signal(Signal::SIGTSTP, SigHandler::SigIgn)?,
+            ));
+        }
         for (signal, handler) in earlier {
             nix::sys::signal::signal(signal, handler)?;
         }
+        blocked.thread_set_mask()?;
         status
     }
 }
 
-/// Stops this process, as Ctrl-Z does without a handler, until its shell continues it.
+fn await_end_with_stops(child: &Child) -> io::Result<ExitStatus> {
+    let pid = Pid::from_raw(child.id() as i32);
+    loop {
+        let mut status = 0;
+        // SAFETY: the call writes an integer to `status`.
+        if unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::WUNTRACED) } < 0 {
+            match Errno::last() {
+                Errno::EINTR => continue,
+                error => return Err(error.into()),
+            }
+        }
+        let status = ExitStatus::from_raw(status);
+        if status.stopped_signal().is_none() {
+            return Ok(status);
+        }
+        stop_self();
+        // A shell continues both. If only this process was continued, both are meant.
+        let _ = kill(pid, Signal::SIGCONT);
+    }
+}
+
+/// Stops this process, as Ctrl-Z does without a handler, until its shell continues it. Returns at
+/// once if no shell could: it is the first process of its terminal, or was told to ignore the signal.
+/// The signal must be blocked.
 pub(crate) fn stop_self() {
-    let _ = nix::sys::signal::raise(Signal::SIGSTOP);
+    // For this thread, so that no other one takes it; before it is unblocked, so that another one
+    // that is pending stops this process at the same time.
+    let _ = raise(Signal::SIGTSTP);
+    with_stops(|| {});
+}
+
+/// Stops all processes of the shell's command to which this process belongs, as the terminal does at
+/// Ctrl-Z. Only for the first thread: it gets a signal that others await, too.
+pub(crate) fn stop_group() {
+    with_stops(|| {
+        let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
+    });
+}
+
+/// Calls `work` while the terminal's signal can stop this thread.
+fn with_stops(work: impl FnOnce()) {
+    let Ok(blocked) = terminal_stop().thread_swap_mask(SigmaskHow::SIG_UNBLOCK) else { return };
+    work();
+    let _ = blocked.thread_set_mask();
+}
+
+/// The signal that a terminal sends at Ctrl-Z.
+fn terminal_stop() -> SigSet {
+    SigSet::from(Signal::SIGTSTP)
 }
 
 /// Discards what was typed on the terminal of stdin and not read yet.

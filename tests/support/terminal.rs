@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use nix::pty::{Winsize, openpty};
+use nix::sys::termios::{LocalFlags, tcgetattr};
 
 const SIZE: Winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
 
@@ -47,14 +49,14 @@ impl Terminal {
         Self::of_size(command, SIZE.ws_col, SIZE.ws_row)
     }
 
-    /// Starts the call on a terminal of this size.
+    /// Starts the call on a terminal of this size, as a shell does: in a process group of its own.
     #[track_caller]
     pub(crate) fn of_size(mut command: Command, columns: u16, rows: u16) -> Self {
         let pty = openpty(&Winsize { ws_row: rows, ws_col: columns, ..SIZE }, None).unwrap();
         let keyboard = File::from(pty.master);
         command.stdin(pty.slave.try_clone().unwrap());
         command.stdout(pty.slave.try_clone().unwrap());
-        command.stderr(pty.slave);
+        command.stderr(pty.slave).process_group(0);
         let child = command.spawn().unwrap();
         drop(command);
         let screen = Arc::new(Mutex::new(String::new()));
@@ -74,6 +76,11 @@ impl Terminal {
 
     pub(crate) fn screen(&self) -> String {
         self.screen.lock().unwrap().clone()
+    }
+
+    /// Whether keys reach the call one by one.
+    pub(crate) fn is_raw(&self) -> bool {
+        !tcgetattr(&self.keyboard).unwrap().local_flags.contains(LocalFlags::ICANON)
     }
 
     /// Waits until the screen contains a text.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command};
 use std::thread::JoinHandle;
 
@@ -33,6 +33,8 @@ impl Stage {
         command.stdin(terminal.try_clone().unwrap());
         command.stdout(terminal.try_clone().unwrap());
         command.stderr(terminal.try_clone().unwrap());
+        // As a shell does: a stop is for the whole group.
+        command.process_group(0);
         let child = command.spawn().unwrap();
         let keyboard = File::from(master);
         let mut output = keyboard.try_clone().unwrap();

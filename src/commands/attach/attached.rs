@@ -168,7 +168,10 @@ impl AttachedJob {
         let key = match notice {
             Notice::Key(key) => key,
             Notice::Signal(Signal::SIGINT) => Key::Ctrl('c'),
-            Notice::Signal(Signal::SIGTSTP) => Key::Ctrl('z'),
+            Notice::Signal(Signal::SIGTSTP) => {
+                self.display.suspended(&self.watch, process::stop_self)?;
+                return Ok(None);
+            }
             Notice::Signal(Signal::SIGWINCH) => {
                 self.display.drawn.0.clear();
                 return Ok(None);
@@ -190,7 +193,7 @@ impl AttachedJob {
         match self.model.handle(&key) {
             Some(AttachEffect::Leave) => return Ok(Some(ExitStatus::Done)),
             Some(AttachEffect::Suspend) => {
-                self.display.suspended(&self.watch, process::stop_self)?;
+                self.display.suspended(&self.watch, process::stop_group)?;
             }
             Some(effect) => {
                 if let AttachEffect::Answer(request, _) = &effect {

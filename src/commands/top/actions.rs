@@ -28,7 +28,9 @@ const MAX_TEXT_CHARS: usize = 500;
 pub(super) enum TopResult {
     /// The job was observed after the end of its worker.
     Observed(JobId),
-    /// A verb on the terminal has ended; the error if it could not be run.
+    /// A verb on the terminal has ended, and Enter is awaited.
+    AwaitsEnter,
+    /// A verb on the terminal is done with; the error if it could not be run.
     Returned(Option<String>),
     Input(Box<TopInput>),
 }
@@ -91,6 +93,7 @@ impl Actions {
     /// stays there until a key is typed.
     pub(super) fn run_on_terminal(&self, verb: JobVerb, id: &JobId) {
         let id = id.clone();
+        let (sender, waker) = (self.sender.clone(), self.waker.clone());
         self.in_thread(move |store, _| {
             let run = || -> io::Result<bool> {
                 let mut command = Command::new(std::env::current_exe()?);
@@ -99,7 +102,10 @@ impl Actions {
             };
             let ended = run();
             if verb == JobVerb::Diff || matches!(ended, Ok(false)) {
-                let _ = await_enter();
+                let _ = ask_for_enter();
+                let _ = sender.send(TopResult::AwaitsEnter);
+                let _ = waker.send(Notice::Done);
+                let _ = io::stdin().lock().read_line(&mut String::new());
             }
             TopResult::Returned(
                 ended.err().map(|error| format!("cannot run {}: {error}", verb.as_str())),
@@ -108,13 +114,10 @@ impl Actions {
     }
 }
 
-fn await_enter() -> io::Result<()> {
+pub(super) fn ask_for_enter() -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(b"\nEnter: back to top ")?;
-    out.flush()?;
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    Ok(())
+    out.flush()
 }
 
 /// Returns the text of an answer on one line, without the command to run next.
