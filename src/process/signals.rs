@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -12,6 +13,10 @@ use nix::sys::termios::{FlushArg, tcflush};
 use nix::unistd::Pid;
 
 use super::spawn::set_default_signals;
+
+/// Time in which a shell continues all processes of a command.
+const SHELL_TIMEOUT: Duration = Duration::from_millis(200);
+const SHELL_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Signals that do not end this process: they are kept until [`Self::next`] returns them.
 pub(crate) struct AwaitedSignals(SigSet);
@@ -89,21 +94,41 @@ pub(crate) fn run_in_foreground(command: &mut Command) -> io::Result<ExitStatus>
 fn await_end_with_stops(child: &Child) -> io::Result<ExitStatus> {
     let pid = Pid::from_raw(child.id() as i32);
     loop {
-        let mut status = 0;
-        // SAFETY: the call writes an integer to `status`.
-        if unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::WUNTRACED) } < 0 {
-            match Errno::last() {
-                Errno::EINTR => continue,
-                error => return Err(error.into()),
-            }
+        match wait(pid, libc::WUNTRACED)? {
+            Some(status) if status.stopped_signal().is_some() => stop_self(),
+            Some(status) => return Ok(status),
+            None => continue,
         }
-        let status = ExitStatus::from_raw(status);
-        if status.stopped_signal().is_none() {
+        if let Some(status) = continue_stopped(pid)? {
             return Ok(status);
         }
-        stop_self();
-        // A shell continues both. If only this process was continued, both are meant.
-        let _ = kill(pid, Signal::SIGCONT);
+    }
+}
+
+/// Continues a child with this process. Returns its status if it has ended.
+fn continue_stopped(pid: Pid) -> io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + SHELL_TIMEOUT;
+    while Instant::now() < deadline {
+        match wait(pid, libc::WCONTINUED | libc::WNOHANG)? {
+            Some(status) if status.continued() => return Ok(None),
+            Some(status) => return Ok(Some(status)),
+            None => std::thread::sleep(SHELL_POLL_INTERVAL),
+        }
+    }
+    // A shell would have continued both. A second signal would make a program draw twice.
+    let _ = kill(pid, Signal::SIGCONT);
+    Ok(None)
+}
+
+/// Waits for a change of a child. Returns `None` if there is none yet.
+fn wait(pid: Pid, options: libc::c_int) -> io::Result<Option<ExitStatus>> {
+    let mut status = 0;
+    // SAFETY: the call writes an integer to `status`.
+    match unsafe { libc::waitpid(pid.as_raw(), &raw mut status, options) } {
+        0 => Ok(None),
+        1.. => Ok(Some(ExitStatus::from_raw(status))),
+        _ if Errno::last() == Errno::EINTR => Ok(None),
+        _ => Err(Errno::last().into()),
     }
 }
 

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::{ENTER, await_line, sandbox, top};
-use crate::support::processes::{children_of, is_stopped};
+use crate::support::processes::{children_of, is_stopped, send};
 use crate::support::terminal::Terminal;
 use crate::support::{await_file, eventually};
 
@@ -58,6 +58,11 @@ fn attach_stops_with_top() {
         let heard = || fs::read_to_string(sandbox.path("heard")).unwrap_or_default();
         eventually(message, || heard().contains(message).then_some(()));
     }
+    // A signal for top alone is meant for both.
+    terminal.press(CTRL_Z);
+    await_stop(&terminal, 1);
+    send(terminal.pid(), Signal::SIGCONT);
+    eventually("raw mode", || terminal.is_raw().then_some(()));
     terminal.press(CTRL_D);
     await_line(&terminal, "> j    running", "");
     quit(terminal);
