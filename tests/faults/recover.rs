@@ -1,13 +1,15 @@
 //! What `recover` accepts and refuses.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::WORKS;
 use crate::support::processes::{kill, send};
-use crate::support::{Answer, Sandbox, await_file, eventually, is_alive};
+use crate::support::sandbox::fake_claude;
+use crate::support::{Answer, Sandbox, await_file, eventually, install, is_alive};
 
 #[test]
 fn refuses_to_recover_jobs_that_were_not_lost() {
@@ -34,6 +36,41 @@ fn refuses_to_recover_jobs_that_were_not_lost() {
     assert_eq!((all.code, all.stdout.as_str()), (0, "{\"recovered\":[],\"failed\":[]}\n"));
     assert_eq!(sandbox.run(["recover"]).code, 2);
     assert_eq!(sandbox.run(["recover", "nobody"]).code, 4);
+}
+
+#[test]
+fn recover_all_gives_up_a_claude_that_never_starts() {
+    let sandbox = Sandbox::new("read\ninit\ndie KILL");
+    let claude = sandbox.path("claude");
+    symlink(fake_claude(), &claude).unwrap();
+    let told = "echo $CLAUDEJOB_STATUS >> $FAKE_DIR/told";
+    sandbox.run_job("j", &["--claude", claude.to_str().unwrap(), "--on-event", told]);
+    fs::remove_file(&claude).unwrap();
+    install(&claude, b"#!/nowhere/at/all\n");
+    let mut recovered = Vec::new();
+    for _ in 0..5 {
+        let answer = sandbox.run(["recover", "--all"]);
+        recovered.push(answer["failed"].as_array().unwrap().len());
+        eventually("the end", || (sandbox.status("j")["status"] == "failed").then_some(()));
+    }
+    assert_eq!(recovered, [1, 1, 1, 0, 0]);
+    let status = sandbox.status("j");
+    assert_eq!((&status["reason"], &status["attempt"]), (&"launch_failed".into(), &4.into()));
+    let hint = status.text("hint");
+    assert!(
+        hint.starts_with("claudejob logs j") && hint.ends_with("claudejob recover j"),
+        "{hint}"
+    );
+    eventually("four notifications", || {
+        let told = fs::read_to_string(sandbox.path("told")).unwrap_or_default();
+        (told.lines().count() == 4).then_some(())
+    });
+    // A person who has removed the cause names the job.
+    sandbox.script(WORKS);
+    fs::remove_file(&claude).unwrap();
+    symlink(fake_claude(), &claude).unwrap();
+    assert_eq!(sandbox.run(["recover", "j"]).code, 0);
+    sandbox.wait("j").expect_end(0, "completed", None);
 }
 
 #[test]

@@ -118,7 +118,7 @@ failures() {
   workplace launch_failed
   printf '#!/nowhere/at/all\n' >"$WORK/launch_failed/broken"
   chmod 755 "$WORK/launch_failed/broken"
-  dev claudejob start launch_failed --cwd "$WORK/launch_failed" --claude "$WORK/launch_failed/broken" --prompt work >/dev/null
+  dev claudejob start launch_failed --cwd "$WORK/launch_failed" --claude "$WORK/launch_failed/broken" --retries 0 --prompt work >/dev/null
   for id in claude_refused launch_failed; do
     dev claudejob wait "$id" --timeout 30s >/dev/null
     met "hints: the reason" "$(status "$id" reason)" "$id"

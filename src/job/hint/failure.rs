@@ -4,10 +4,6 @@ use super::{HintFacts, ToolAccess};
 use crate::job::{JobId, Limits, Reason};
 use crate::text::{round_usd, shell_quote};
 
-/// Number of failures in a row for the same reason after which the hint no longer repeats the
-/// attempt.
-const MAX_FAILURES: u64 = 3;
-
 /// Returns the command for a failed job. After several failures in a row for the same reason it
 /// shows the log, so that no chain of hints is endless.
 pub(super) fn command(facts: &HintFacts<'_>) -> String {
@@ -16,8 +12,8 @@ pub(super) fn command(facts: &HintFacts<'_>) -> String {
         return format!("claudejob logs {id}");
     }
     let (command, comment) = next_step(facts);
-    let failures = facts.end_state.failures_in_row;
-    if failures >= MAX_FAILURES && !command.starts_with("claudejob logs ") {
+    if facts.end_state.fails_repeatedly() && !command.starts_with("claudejob logs ") {
+        let failures = facts.end_state.failures_in_row;
         let when = if comment.is_empty() { String::new() } else { format!(" ({comment})") };
         return format!(
             "claudejob logs {id}  # it failed {failures} times in a row in this way: a person must \

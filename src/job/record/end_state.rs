@@ -20,6 +20,9 @@ pub(crate) struct EndState {
     pub failures_in_row: u64,
 }
 
+/// Number of failures in a row for the same reason after which a person has to act.
+const MAX_FAILURES: u64 = 3;
+
 impl EndState {
     /// Returns whether the job was ended from outside without a request to end it: its host, its
     /// worker or its claude ended, or those of a job that it waited for.
@@ -30,21 +33,36 @@ impl EndState {
             // Only if claude did not end by itself.
             Some(Reason::NoResult | Reason::WakeupMissed) => by_signal,
             Some(Reason::DependencyFailed) => self.dependency_cut_off,
-            // Claude was started before: an update replaces it now, or a resource was missing.
-            Some(Reason::LaunchFailed) => self.attempt > 1,
+            // An update replaces claude, or a resource was missing. What is wrong for good would fail
+            // at each `recover --all`, and its end would be told each time.
+            Some(Reason::LaunchFailed) => self.was_started_before() && !self.fails_repeatedly(),
             _ => false,
         };
         let failed = self.status == Status::Failed;
         failed && from_outside && !self.no_recover && self.is_resumable()
     }
 
-    /// Returns whether `recover` accepts the job: it was cut off, its login was refused, or a
-    /// wake-up did not come. `recover --all` leaves out the last two: a restart of the machine does
-    /// not renew a login.
+    /// Returns whether `recover` accepts the job: it was cut off, its login was refused, a wake-up did
+    /// not come, or it could not be started again and again. `recover --all` leaves out the last
+    /// three: a restart of the machine does not renew a login.
     pub(crate) fn is_recoverable(&self) -> bool {
-        let is_manual = matches!(self.reason, Some(Reason::Auth | Reason::WakeupMissed));
+        let is_manual = match self.reason {
+            Some(Reason::Auth | Reason::WakeupMissed) => true,
+            Some(Reason::LaunchFailed) => self.was_started_before(),
+            _ => false,
+        };
         let may_recover = self.status == Status::Failed && is_manual;
         self.is_cut_off() || (may_recover && !self.no_recover && self.is_resumable())
+    }
+
+    fn was_started_before(&self) -> bool {
+        self.attempt > 1
+    }
+
+    /// Returns whether the job failed so often in a row for the same reason that only a person can
+    /// remove the cause.
+    pub(crate) fn fails_repeatedly(&self) -> bool {
+        self.failures_in_row >= MAX_FAILURES
     }
 
     /// Returns whether `resume` accepts the job: this program may write the record's version.
