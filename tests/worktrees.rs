@@ -8,6 +8,8 @@ mod changes;
 mod crashes;
 #[path = "worktrees/folders.rs"]
 mod folders;
+#[path = "worktrees/odd_repositories.rs"]
+mod odd_repositories;
 #[path = "worktrees/options.rs"]
 mod options;
 #[path = "worktrees/removal.rs"]

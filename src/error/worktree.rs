@@ -24,6 +24,11 @@ errors! {
         message("--worktree needs a git repository, and '{}' is in none: {why}",
             dir.escape_debug()),
         hint("git -C {} status  # or omit --worktree", shell_quote(dir));
+    /// Git refuses the repository of another user.
+    UnsafeRepository(dir: String, advice: String) => code "unsafe_repository",
+        message("git does not use the repository of '{}', which belongs to another user",
+            dir.escape_debug()),
+        hint("{advice}  # if you trust it, or omit --worktree");
     /// The repository has no working tree below which worktrees could be.
     BareRepository(dir: String) => code "bare_repository",
         message("the repository '{}' is bare: its worktrees have no usual place",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::git::{self, MAX_OUTPUT_BYTES, query};
+use super::git::{self, Location, MAX_OUTPUT_BYTES, query};
 use super::repository::has_branch;
 use crate::error::WorktreeError;
 use crate::job::{ChangedFile, Record, Status, Worktree};
@@ -36,7 +36,7 @@ const PLAIN: [&str; 6] = [
 
 /// How to show what a job has changed.
 pub(crate) struct Changes {
-    /// The directory in which git runs.
+    /// The directory in which git runs: with an index a working tree, else the git directory.
     dir: PathBuf,
     /// The part of the paths that `dir` lacks.
     folder: PathBuf,
@@ -97,9 +97,9 @@ impl Changes {
 
     /// Compares the commit `base` with the files of a directory.
     fn in_directory(dir: &Path, base: &str) -> Result<Self, String> {
-        let head = commit(dir, "HEAD")?;
+        let head = commit(Location::Directory(dir), "HEAD")?;
         let mut changes = Self {
-            base: merge_base(dir, base, &head)?,
+            base: merge_base(Location::Directory(dir), base, &head)?,
             head,
             dir: dir.to_owned(),
             folder: PathBuf::new(),
@@ -123,10 +123,11 @@ impl Changes {
                 worktree.path, worktree.branch
             ));
         }
-        let head = commit(repository, &format!("refs/heads/{}", worktree.branch))?;
+        let git_dir = Location::Repository(repository);
+        let head = commit(git_dir, &format!("refs/heads/{}", worktree.branch))?;
         let why = format!("the worktree is gone: this is what its branch {} has", worktree.branch);
         Ok(Self {
-            base: merge_base(repository, &worktree.base, &head)?,
+            base: merge_base(git_dir, &worktree.base, &head)?,
             head,
             dir: repository.to_owned(),
             folder: PathBuf::new(),
@@ -167,13 +168,15 @@ impl Changes {
     }
 
     fn command(&self, paths: &[OsString], options: &[&str]) -> Command {
-        let mut command = git::git(&self.dir);
+        let mut command;
         match &self.index {
             Some(index) => {
+                command = git::git(self.dir.as_path());
                 index.use_in(&mut command);
                 command.arg("diff").args(options).arg(&self.base);
             }
             None => {
+                command = git::git(Location::Repository(&self.dir));
                 command.arg("diff").args(options).args([&self.base, &self.head]);
             }
         }
@@ -188,18 +191,18 @@ impl Changes {
 }
 
 /// Returns the commit of a name.
-fn commit(dir: &Path, name: &str) -> Result<String, String> {
+fn commit(location: Location<'_>, name: &str) -> Result<String, String> {
     let wanted = format!("{name}^{{commit}}");
     let text = |error: WorktreeError| error.to_string();
-    let answer = query(dir, &["rev-parse", "--verify", &wanted]).map_err(text)?;
+    let answer = query(location, &["rev-parse", "--verify", &wanted]).map_err(text)?;
     if answer.is_success { answer.text().map_err(text) } else { Err(answer.message) }
 }
 
 /// Returns the last commit of `base` that `head` contains; `base` if there is none.
-fn merge_base(dir: &Path, base: &str, head: &str) -> Result<String, String> {
+fn merge_base(location: Location<'_>, base: &str, head: &str) -> Result<String, String> {
     let text = |error: WorktreeError| error.to_string();
-    let answer = query(dir, &["merge-base", base, head]).map_err(text)?;
-    if answer.is_success { answer.text().map_err(text) } else { commit(dir, base) }
+    let answer = query(location, &["merge-base", base, head]).map_err(text)?;
+    if answer.is_success { answer.text().map_err(text) } else { commit(location, base) }
 }
 
 /// A copy of a working tree's index, so that nothing changes in that.

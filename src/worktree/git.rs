@@ -16,6 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const MAX_OUTPUT_BYTES: usize = 8 << 20;
 /// Longest message of git in an error.
 const MAX_MESSAGE_CHARS: usize = 300;
+/// Number of lines in a complaint.
+const MAX_COMPLAINT_LINES: usize = 5;
 
 /// Variables by which git tells its hooks the repository. They would lead git, claude and the
 /// setup command to another repository than that of their directory.
@@ -37,6 +39,30 @@ pub(crate) const REPOSITORY_VARIABLES: [&str; 12] = [
 /// Variables that change the meaning of the paths that git gets.
 const PATH_VARIABLES: [&str; 4] =
     ["GIT_GLOB_PATHSPECS", "GIT_ICASE_PATHSPECS", "GIT_LITERAL_PATHSPECS", "GIT_NOGLOB_PATHSPECS"];
+
+/// Where git is to work.
+#[derive(Clone, Copy)]
+pub(crate) enum Location<'a> {
+    /// A directory, from which git finds the repository.
+    Directory(&'a Path),
+    /// A git directory that was found so before. Git does not check again whether it may be used:
+    /// `safe.directory` names the working tree, and `safe.bareRepository` means others.
+    Repository(&'a Path),
+}
+
+impl<'a> Location<'a> {
+    pub(crate) fn path(self) -> &'a Path {
+        match self {
+            Self::Directory(path) | Self::Repository(path) => path,
+        }
+    }
+}
+
+impl<'a> From<&'a Path> for Location<'a> {
+    fn from(path: &'a Path) -> Self {
+        Self::Directory(path)
+    }
+}
 
 /// What git has answered.
 #[derive(Debug)]
@@ -68,6 +94,20 @@ impl GitOutput {
         self.stdout.len() >= MAX_OUTPUT_BYTES
     }
 
+    /// Returns the last lines of what git and its programs wrote to stderr: the last one alone may
+    /// be about the end of a filter, whose own message says why it ended.
+    pub(crate) fn complaint(&self) -> String {
+        let mut lines = Vec::new();
+        for line in self.stderr.lines() {
+            let line = line.trim().trim_start_matches("fatal: ");
+            if !line.is_empty() && !line.starts_with("Preparing worktree") {
+                lines.push(line);
+            }
+        }
+        let last = &lines[lines.len().saturating_sub(MAX_COMPLAINT_LINES)..];
+        one_line(&last.join("; "), MAX_MESSAGE_CHARS)
+    }
+
     /// Returns whether git failed because another git was changing the repository.
     pub(crate) fn is_conflict(&self) -> bool {
         let has = |text: &str| self.stderr.contains(text);
@@ -82,11 +122,15 @@ impl GitOutput {
     }
 }
 
-/// Returns the command `git -C dir`, which asks no questions and takes the repository from the
-/// directory alone.
-pub(crate) fn git(dir: &Path) -> Command {
+/// Returns the command `git -C DIR`, which asks no questions and takes the repository from the
+/// location alone.
+pub(crate) fn git<'a>(location: impl Into<Location<'a>>) -> Command {
+    let location = location.into();
     let mut command = Command::new("git");
-    command.arg("-C").arg(dir);
+    command.arg("-C").arg(location.path());
+    if let Location::Repository(path) = location {
+        command.arg("--git-dir").arg(path);
+    }
     for name in REPOSITORY_VARIABLES.iter().chain(&PATH_VARIABLES) {
         command.env_remove(name);
     }
@@ -96,19 +140,22 @@ pub(crate) fn git(dir: &Path) -> Command {
 }
 
 /// Asks git a question, which changes nothing, and waits at most for `timeout`.
-pub(crate) fn query_within(
-    dir: &Path,
+pub(crate) fn query_within<'a>(
+    location: impl Into<Location<'a>>,
     args: &[&str],
     timeout: Duration,
 ) -> Result<GitOutput, WorktreeError> {
-    let mut command = git(dir);
+    let mut command = git(location);
     command.env("GIT_OPTIONAL_LOCKS", "0").args(args);
     run(command, args.first().copied().unwrap_or_default(), timeout)
 }
 
 /// Asks git a question that a caller waits for.
-pub(crate) fn query(dir: &Path, args: &[&str]) -> Result<GitOutput, WorktreeError> {
-    query_within(dir, args, TIMEOUT)
+pub(crate) fn query<'a>(
+    location: impl Into<Location<'a>>,
+    args: &[&str],
+) -> Result<GitOutput, WorktreeError> {
+    query_within(location, args, TIMEOUT)
 }
 
 /// Runs a command of git. `what`: its name in errors.

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::exclude::exclude_worktrees;
-use super::git::{self, GitOutput, query};
+use super::git::{self, GitOutput, Location, query};
 use super::include::copy_included;
 use super::repository::{WorktreeEntry, entry_of, is_empty_directory, remove_broken_entry};
 use crate::error::WorktreeError;
@@ -107,7 +107,7 @@ impl WorktreeDraft<'_> {
         let mut pause = MIN_PAUSE;
         loop {
             self.remove_incomplete()?;
-            let mut command = git::git(repository);
+            let mut command = git::git(Location::Repository(repository));
             command.args(["worktree", "add", "--lock", "--reason", &self.mark]);
             match from {
                 FirstCommit::Base if !has_branch(worktree)? => {
@@ -125,7 +125,7 @@ impl WorktreeDraft<'_> {
                 return Ok(());
             }
             if !output.is_conflict() || Instant::now() >= until {
-                return Err(format!("git could not make the worktree: {}", output.message));
+                return Err(format!("git could not make the worktree: {}", output.complaint()));
             }
             remove_broken_entry(repository, &output.stderr);
             sleep(pause);
@@ -156,7 +156,7 @@ impl WorktreeDraft<'_> {
 fn change(repository: &Path, args: &[&str]) -> Result<GitOutput, String> {
     let until = Instant::now() + LOCK_TIMEOUT;
     loop {
-        let mut command = git::git(repository);
+        let mut command = git::git(Location::Repository(repository));
         command.arg("worktree").args(args);
         let output = git::run(command, "change a worktree", ADD_TIMEOUT).map_err(text)?;
         if output.is_success || !output.is_conflict() || Instant::now() >= until {
@@ -183,7 +183,8 @@ enum FirstCommit {
 fn first_commit(worktree: &Worktree, has_content: bool) -> Result<FirstCommit, String> {
     let repository = Path::new(&worktree.repository);
     let name = format!("refs/heads/{}", worktree.branch);
-    let answer = query(repository, &["rev-parse", "--verify", "--quiet", &name]).map_err(text)?;
+    let args = ["rev-parse", "--verify", "--quiet", &name];
+    let answer = query(Location::Repository(repository), &args).map_err(text)?;
     match (answer.is_success, has_content) {
         (false, false) => Ok(FirstCommit::Base),
         (true, true) => Ok(FirstCommit::Branch),

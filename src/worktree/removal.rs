@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::git::{self, GitOutput, query};
+use super::git::{self, GitOutput, Location, query};
 use super::repository::{is_empty_directory, list, resolved};
 use crate::error::WorktreeError;
 use crate::fault_point::fault_point;
@@ -219,7 +219,7 @@ impl<'a> Removal<'a> {
     }
 
     fn git(&self, args: &[&str]) -> Result<GitOutput, String> {
-        let mut command = git::git(Path::new(&self.worktree.repository));
+        let mut command = git::git(Location::Repository(Path::new(&self.worktree.repository)));
         command.args(args);
         git::run(command, args[0], REMOVAL_TIMEOUT).map_err(text)
     }
@@ -231,8 +231,10 @@ fn text(error: WorktreeError) -> String {
 }
 
 /// Asks git a question whose failure means that the state is unknown.
-fn ask(dir: &Path, args: &[&str]) -> Result<Vec<u8>, String> {
-    let output = query(dir, args).map_err(text)?;
+fn ask<'a>(location: impl Into<Location<'a>>, args: &[&str]) -> Result<Vec<u8>, String> {
+    let location = location.into();
+    let dir = location.path();
+    let output = query(location, args).map_err(text)?;
     if output.is_cut() {
         return Err(format!("git has too much to say about {}", dir.display()));
     }
@@ -246,7 +248,8 @@ fn ask(dir: &Path, args: &[&str]) -> Result<Vec<u8>, String> {
 fn branch_tip(worktree: &Worktree) -> Result<Option<String>, String> {
     let name = format!("refs/heads/{}", worktree.branch);
     let format = "--format=%(objectname) %(refname)";
-    let found = ask(Path::new(&worktree.repository), &["for-each-ref", format, &name])?;
+    let repository = Location::Repository(Path::new(&worktree.repository));
+    let found = ask(repository, &["for-each-ref", format, &name])?;
     let found = String::from_utf8_lossy(&found);
     for line in found.lines() {
         if let Some((tip, found)) = line.split_once(' ')
@@ -331,7 +334,7 @@ fn check_hidden_files(path: &Path) -> Result<(), String> {
 
 /// Checks that every commit of the branch is in the base, as that is now, or in its upstream.
 fn check_merged(worktree: &Worktree, tip: &str) -> Result<(), String> {
-    let repository = Path::new(&worktree.repository);
+    let repository = Location::Repository(Path::new(&worktree.repository));
     let own = format!("refs/heads/{}", worktree.branch);
     let mut args = vec!["rev-list", "--count", tip, "--not"];
     let mut names = Vec::new();
@@ -361,6 +364,8 @@ fn check_merged(worktree: &Worktree, tip: &str) -> Result<(), String> {
         args.splice(1..1, ["--single-worktree"]);
         args.extend([exclude.as_str(), "--all"]);
     }
+    // Files in the git directory have the names of refs.
+    args.push("--");
     let count = ask(repository, &args)?;
     let count = String::from_utf8_lossy(&count).trim().parse::<usize>();
     match count {
@@ -375,7 +380,7 @@ fn check_merged(worktree: &Worktree, tip: &str) -> Result<(), String> {
     }
 }
 
-fn exists(repository: &Path, name: &str) -> bool {
+fn exists(repository: Location<'_>, name: &str) -> bool {
     query(repository, &["rev-parse", "--verify", "--quiet", name])
         .is_ok_and(|answer| answer.is_success)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::git::{check_version, query};
+use super::git::{GitOutput, Location, check_version, query};
 use crate::error::{Error, WorktreeError};
 use crate::job::{BRANCH_PREFIX, JobId, Worktree, WorktreeRequest, branch_part};
 use crate::text::plural;
@@ -152,7 +152,7 @@ impl Place {
         let answer = query(dir, &args)?;
         if !answer.is_success {
             check_version()?;
-            return Err(WorktreeError::NotARepository(shown(), answer.message));
+            return Err(refusal(shown(), answer));
         }
         let text = answer.text()?;
         let lines: Vec<&str> = text.lines().collect();
@@ -183,9 +183,19 @@ impl Place {
     }
 }
 
+/// Returns why git finds no repository in a directory.
+fn refusal(dir: String, answer: GitOutput) -> WorktreeError {
+    const ADVICE: &str = "git config --global --add safe.directory ";
+    match answer.stderr.lines().find_map(|line| line.trim().strip_prefix(ADVICE)) {
+        Some(path) => WorktreeError::UnsafeRepository(dir, format!("{ADVICE}{path}")),
+        None => WorktreeError::NotARepository(dir, answer.message),
+    }
+}
+
 /// Returns the main working tree of a repository by its git directory; `None` if it has none.
 fn main_dir(repository: &Path) -> Result<Option<String>, WorktreeError> {
-    if query(repository, &["rev-parse", "--is-bare-repository"])?.stdout.starts_with(b"true") {
+    let git_dir = Location::Repository(repository);
+    if query(git_dir, &["rev-parse", "--is-bare-repository"])?.stdout.starts_with(b"true") {
         return Ok(None);
     }
     if repository.file_name().is_some_and(|name| name == ".git")
@@ -194,7 +204,7 @@ fn main_dir(repository: &Path) -> Result<Option<String>, WorktreeError> {
         return Ok(Some(checked(parent.to_owned())?));
     }
     // That of a submodule is somewhere else, and its configuration names it.
-    let answer = query(repository, &["config", "--get", "core.worktree"])?;
+    let answer = query(git_dir, &["config", "--get", "core.worktree"])?;
     let path = answer.text()?;
     if !answer.is_success || path.is_empty() {
         return Ok(None);
@@ -235,7 +245,8 @@ fn has_folder(dir: &Path, commit: &str, folder: &str) -> Result<bool, WorktreeEr
 
 pub(super) fn has_branch(repository: &Path, branch: &str) -> Result<bool, WorktreeError> {
     let name = format!("refs/heads/{branch}");
-    Ok(query(repository, &["show-ref", "--verify", "--quiet", &name])?.is_success)
+    let args = ["show-ref", "--verify", "--quiet", &name];
+    Ok(query(Location::Repository(repository), &args)?.is_success)
 }
 
 /// Returns the full name of the branch of a worktree. `None` if this path is not one of the
@@ -284,7 +295,7 @@ pub(super) fn entry_of(
 pub(super) fn list(repository: &Path) -> Result<String, WorktreeError> {
     let until = Instant::now() + LIST_TIMEOUT;
     loop {
-        let list = query(repository, &["worktree", "list", "--porcelain"])?;
+        let list = query(Location::Repository(repository), &["worktree", "list", "--porcelain"])?;
         if list.is_success {
             return Ok(String::from_utf8_lossy(&list.stdout).into_owned());
         }
