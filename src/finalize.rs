@@ -73,7 +73,13 @@ pub(crate) fn finalize_lost_until(
 /// record.
 pub(crate) fn end_on_engine(dir: &JobDir, record: Record, requested: Option<Verdict>) -> Record {
     let is_kill = requested == Some(Verdict::Killed);
-    let number = match dir.last_entry() {
+    let last = dir.last_entry();
+    // Read later: the claim fails if the job is continued after that.
+    match dir.load() {
+        Ok(now) if !is_kill && !is_same_attempt(&now, &record) => return now,
+        _ => {}
+    }
+    let number = match last {
         Ok(Some(LastEntry { entry: EpochEntry::End(ended), .. }))
             if !(is_kill && ended.is_cut_off()) =>
         {
@@ -97,6 +103,13 @@ pub(crate) fn end_on_engine(dir: &JobDir, record: Record, requested: Option<Verd
         }
     }
     dir.load().unwrap_or(record)
+}
+
+/// Whether the worker of the job, if there is one, is the same by both records.
+fn is_same_attempt(a: &Record, b: &Record) -> bool {
+    let (x, y) = (&a.worker, &b.worker);
+    a.attempt.number == b.attempt.number
+        && (&x.engine, x.pid, &x.host) == (&y.engine, y.pid, &y.host)
 }
 
 /// Writes the verdict of a job that this process owns by a claim, and whose lock it holds.

@@ -194,6 +194,50 @@ fn an_array_for_the_jobs_of_a_file() {
 }
 
 #[test]
+fn jobs_that_continue_are_one_array() {
+    let cluster = Cluster::new("session\ninit\nread\nresult Done.");
+    let mut lines = String::new();
+    for id in ["a", "b", "c"] {
+        lines += &format!("{{\"jobId\":\"{id}\",\"prompt\":\"x\"}}\n");
+    }
+    lines += "{\"jobId\":\"d\",\"prompt\":\"x\",\"after\":[\"a\"]}\n";
+    let call = ["start", "--on", "slurm", "--max-parallel", "2", "--from", "-"];
+    assert_eq!(cluster.sandbox.run_with_stdin(call, lines).code, 0);
+    for id in ["1_0", "1_1", "1_2", "2"] {
+        cluster.set_state(id, "NODE_FAIL|n2|None");
+    }
+    fs::write(cluster.dir.join("refuse"), "Invalid account").unwrap();
+    let refused = cluster.sandbox.run(["recover", "--all"]);
+    assert_eq!((refused.code, &refused["recovered"]), (1, &serde_json::json!([])), "{refused:?}");
+    assert_eq!(refused["failed"].as_array().unwrap().len(), 4, "{refused:?}");
+    fs::remove_file(cluster.dir.join("refuse")).unwrap();
+    // What the engine called the job before is not asked about any more.
+    let program = env!("CARGO_BIN_EXE_claudejob");
+    fs::write(cluster.dir.join("meanwhile"), format!("'{program}' status a >>during")).unwrap();
+    for (number, call) in [(3, vec!["recover", "--all"]), (5, vec!["resume", "a", "b", "c", "d"])] {
+        let answer = cluster.sandbox.run(call);
+        let continued = answer["recovered"].as_array().unwrap();
+        let ids: Vec<&str> = continued.iter().map(|job| job["jobId"].as_str().unwrap()).collect();
+        assert_eq!((answer.code, ids.as_slice()), (0, &["a", "b", "c", "d"][..]), "{answer:?}");
+        let arguments = cluster.read(&format!("{number}.args"));
+        assert!(arguments.contains("--array=0-2%2\n"), "{arguments}");
+        let arguments = cluster.read(&format!("{}.args", number + 1));
+        assert!(
+            arguments.contains(&format!("--dependency=afterany:{number}_0\n")),
+            "{number} {arguments} {answer:?}"
+        );
+        for id in ["0", "1", "2"] {
+            let node = cluster.run_on_node(&format!("{number}_{id}"));
+            assert_eq!(node.join().unwrap(), 0);
+        }
+        assert_eq!(cluster.run_on_node(&format!("{}", number + 1)).join().unwrap(), 0);
+        assert_eq!(cluster.sandbox.status("c")["status"], "completed");
+    }
+    let during = cluster.read("during");
+    assert!(!during.contains("failed") && during.contains("queued"), "{during}");
+}
+
+#[test]
 fn a_job_does_not_wait_for_one_elsewhere() {
     let cluster = Cluster::new("result done");
     assert_eq!(cluster.start("a", &[]).code, 0);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::claude::Env;
 use crate::error::Error;
-use crate::finalize::end_on_engine;
+use crate::finalize::{end_claimed, end_on_engine};
 use crate::job::{EngineKind, EngineRef, JobId, Reason, Record, Spec, Verdict};
 use crate::launch::{EngineError, Submission, engine};
 use crate::store::{JobDir, Store};
@@ -53,77 +53,82 @@ pub(super) fn env_of<'a>(env: &'a Env, spec: &Spec) -> Result<Cow<'a, Env>, Erro
     }
 }
 
-/// Submits jobs that are recorded as queued, in an order in which each one comes after those that it
-/// waits for. Returns a result for each up to the first that could not be submitted, which is removed
-/// unless the engine may have it nevertheless.
-pub(super) fn submit(store: &Store, dirs: &[JobDir]) -> Vec<Result<EngineRef, Error>> {
-    let mut results = Vec::new();
-    let mut jobs: Vec<(&JobDir, Record)> = Vec::new();
-    let mut ids = BTreeSet::new();
-    for dir in dirs {
-        let record = match dir.load() {
-            Ok(record) => record,
-            Err(error) => {
-                results.extend(submit_together(store, &jobs));
-                results.push(Err(error.into()));
-                return results;
-            }
-        };
-        // What the engine calls a job that this one waits for has to be known.
-        if record.spec.dependencies().any(|id| ids.contains(id)) {
-            results.extend(submit_together(store, &jobs));
-            if results.iter().any(Result::is_err) {
-                return results;
-            }
-            jobs.clear();
-            ids.clear();
-        }
-        ids.insert(dir.id().clone());
-        jobs.push((dir, record));
+/// A job that is recorded as queued, and that its engine has not got yet.
+#[derive(Debug)]
+pub(super) struct Unsubmitted {
+    /// Of a job that continues, with the epoch of this process.
+    pub dir: JobDir,
+    pub record: Record,
+}
+
+/// Submits jobs, given in an order in which each one comes after those that it waits for. Returns a
+/// result for each, up to the first that the engine does not accept and those that were submitted
+/// together with that one. What the engine has not accepted is undone.
+pub(super) fn submit(store: &Store, jobs: &[Unsubmitted]) -> Vec<Result<EngineRef, Error>> {
+    let mut results: Vec<Result<EngineRef, Error>> = Vec::new();
+    while results.len() < jobs.len() && !results.iter().any(Result::is_err) {
+        let rest = &jobs[results.len()..];
+        results.extend(submit_together(store, &rest[..count_independent(rest)]));
     }
-    results.extend(submit_together(store, &jobs));
     results
 }
 
-/// Submits jobs that do not wait for each other. Returns a result for each up to the first failure.
-fn submit_together(store: &Store, jobs: &[(&JobDir, Record)]) -> Vec<Result<EngineRef, Error>> {
-    let mut submissions = Vec::new();
-    for (dir, record) in jobs {
-        let after = references(store, &record.spec);
-        submissions.push(Submission { dir, spec: &record.spec, after });
+/// Returns how many of the first jobs do not wait for each other: what the engine calls a job that
+/// another one waits for has to be known.
+fn count_independent(jobs: &[Unsubmitted]) -> usize {
+    let mut ids = BTreeSet::new();
+    for job in jobs {
+        if job.record.spec.dependencies().any(|id| ids.contains(id)) {
+            break;
+        }
+        ids.insert(job.dir.id());
     }
-    let mut results = Vec::new();
-    let Some(kind) = jobs.first().and_then(|(_, record)| kind(&record.spec)) else {
-        return results;
-    };
+    ids.len()
+}
+
+/// Submits jobs that do not wait for each other.
+fn submit_together(store: &Store, jobs: &[Unsubmitted]) -> Vec<Result<EngineRef, Error>> {
+    let mut submissions = Vec::new();
+    for Unsubmitted { dir, record } in jobs {
+        let after = references(store, &record.spec);
+        let delay = match record.starts_at() {
+            Some(_) => Duration::from_millis(record.spec.start_delay_ms),
+            None => Duration::ZERO,
+        };
+        submissions.push(Submission { dir, spec: &record.spec, delay, after });
+    }
+    let kind = jobs.first().and_then(|job| kind(&job.record.spec)).unwrap_or(EngineKind::Unknown);
     let submitted = match engine(kind, SUBMIT_TIMEOUT) {
         Ok(engine) => engine.submit(&submissions),
         Err(error) => vec![Err(error)],
     };
-    for ((dir, record), submitted) in jobs.iter().zip(submitted) {
-        let result = match submitted {
-            // Without a reference the job runs nevertheless, and its worker records it.
-            Ok(job) => dir.save_engine_ref(&job).map(|()| job).map_err(Error::from),
-            Err(error) => Err(undo(dir, record, &error)),
-        };
-        let has_failed = result.is_err();
-        results.push(result);
-        if has_failed {
-            break;
-        }
+    let mut results = Vec::new();
+    for (job, submitted) in jobs.iter().zip(submitted) {
+        results.push(match submitted {
+            Ok(reference) => {
+                // Without it the job runs nevertheless, and its worker writes it.
+                let _ = job.dir.save_engine_ref(&reference);
+                Ok(reference)
+            }
+            Err(error) => Err(undo(job, &error)),
+        });
     }
     results
 }
 
-/// Removes a job that was not submitted. If that is uncertain, the job gets a verdict, so that a
-/// worker which starts nevertheless does nothing.
-fn undo(dir: &JobDir, record: &Record, error: &EngineError) -> Error {
-    if error.may_have_worked {
-        let verdict = Verdict::failed(Reason::LaunchFailed, error.to_string());
+/// Removes a new job that was not submitted. If that is uncertain, or the job continues, it gets a
+/// verdict, so that a worker which starts nevertheless does nothing.
+fn undo(job: &Unsubmitted, error: &EngineError) -> Error {
+    let Unsubmitted { dir, record } = job;
+    let verdict = Verdict::failed(Reason::LaunchFailed, error.to_string());
+    if dir.is_claimed() {
+        end_claimed(dir, record.clone(), &verdict);
+    } else if error.may_have_worked {
         end_on_engine(dir, record.clone(), Some(verdict));
         return Error::Launch { id: dir.id().to_string(), why: error.to_string() };
+    } else {
+        discard(dir);
     }
-    discard(dir);
     from_engine_error(dir.id(), error)
 }
 

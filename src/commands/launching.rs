@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::engine_jobs;
+use super::engine_jobs::{self, Unsubmitted};
 use super::watch::await_end;
 use crate::claude::{self, Env};
 use crate::error::Error;
@@ -40,6 +40,11 @@ pub(crate) struct Recovered {
 }
 
 impl Recovered {
+    /// Returns the answer for a job that its engine starts.
+    pub(super) fn submitted(store: &Store, record: &Record) -> Self {
+        Self::new(store, record, None, Status::Queued, Vec::new())
+    }
+
     fn new(
         store: &Store,
         record: &Record,
@@ -242,9 +247,33 @@ pub(super) fn status_after_launch(launched: Launched) -> Status {
     if launched.is_queued { Status::Queued } else { Status::Running }
 }
 
-/// Launches another attempt. `begin` prepares the record while the lock is held. Fails with `raced`
-/// if another process holds the lock. The warnings lack that about the folder.
-pub(super) fn launch_attempt(
+/// Another attempt that was begun.
+pub(super) enum Begun {
+    Launched(Recovered),
+    /// Its engine has to start its worker.
+    Unsubmitted(Box<Unsubmitted>),
+}
+
+impl Begun {
+    /// Submits the job to its engine, if necessary.
+    pub(super) fn submit(self, store: &Store) -> Result<Recovered, Error> {
+        match self {
+            Self::Launched(recovered) => Ok(recovered),
+            Self::Unsubmitted(job) => {
+                let recovered = Recovered::submitted(store, &job.record);
+                for submitted in engine_jobs::submit(store, &[*job]) {
+                    submitted?;
+                }
+                Ok(recovered)
+            }
+        }
+    }
+}
+
+/// Launches another attempt, or prepares it for its engine. `begin` prepares the record while the lock
+/// is held. Fails with `raced` if another process holds the lock. The warnings lack that about the
+/// folder.
+pub(super) fn begin_attempt(
     store: &Store,
     id: &JobId,
     mut spec: Spec,
@@ -252,15 +281,15 @@ pub(super) fn launch_attempt(
     env: &Env,
     raced: impl FnOnce() -> Error,
     begin: impl FnOnce(&JobDir, &mut Record) -> Result<(), Error>,
-) -> Result<Recovered, Error> {
+) -> Result<Begun, Error> {
     let dir = &store.job(id);
     // All checks come before the first change of the record.
     check_cwd(&spec)?;
     check_claude_of_job(&mut spec, env)?;
     set_system_prompt_snapshot(&mut spec);
     if spec.engine.is_some() {
-        let record = engine_jobs::begin_attempt(store, dir, spec, raced, begin)?;
-        return Ok(Recovered::new(store, &record, None, Status::Queued, Vec::new()));
+        let job = engine_jobs::begin_attempt(dir, spec, raced, begin)?;
+        return Ok(Begun::Unsubmitted(Box::new(job)));
     }
     let mut plan = plan_detach(detach, store, id, &spec, env)?;
     // Keeps `clean` from removing the job's dependencies until the record shows that it waits.
@@ -293,7 +322,8 @@ pub(super) fn launch_attempt(
         Some(_) => Status::Blocked,
         None => status_after_launch(launched),
     };
-    Ok(Recovered::new(store, &record, Some(pid), status, risks(store, &plan)))
+    let warnings = risks(store, &plan);
+    Ok(Begun::Launched(Recovered::new(store, &record, Some(pid), status, warnings)))
 }
 
 /// Loads the record of an ended job, whose lock is held. Writes the verdict of a lost job if the

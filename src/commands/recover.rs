@@ -7,11 +7,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
-use super::engine_jobs::{Ask, end_if_lost, env_of};
+use super::engine_jobs::{self, Ask, end_if_lost, env_of};
 use super::failed_dependency::failed_dependency;
 use super::host_takeover::refuse_other_host;
 pub(crate) use super::launching::Recovered;
-use super::launching::{folder_warning, launch_attempt};
+use super::launching::{Begun, begin_attempt, folder_warning};
 use super::observe::{Observed, try_load_checked, try_load_settled};
 use super::selecting::{Among, take_over_selected};
 use super::several::{FailedJob, failures, first_exit_status};
@@ -61,7 +61,7 @@ impl RecoverArgs {
         let deadline = Instant::now() + SWEEP_TIMEOUT;
         let recovery = Recovery { store: &store, detach, profile, env: &call.env, deadline };
         match selected.ids.as_slice() {
-            [id] if !selected.is_several() => call.print(&recovery.recover(id)?),
+            [id] if !selected.is_several() => call.print(&recovery.recover(id)?.submit(&store)?),
             ids if !selected.is_selection => call.print(&recovery.recover_named(ids)),
             // A login that was refused is renewed by the caller, who then names or selects the job.
             ids if self.all => call.print(&recovery.recover_fitting(ids, Record::is_cut_off)),
@@ -136,18 +136,39 @@ impl Answer for RecoverAllAnswer {
 }
 
 impl RecoverAllAnswer {
-    pub(super) fn add(&mut self, store: &Store, id: &JobId, result: Result<Recovered, Error>) {
-        match result {
-            Ok(recovered) => self.recovered.push(recovered),
-            Err(error) => self.failed.push(FailedJob::new(store, id.clone(), &error)),
+    /// Returns the answer for jobs that were begun, after those with an engine were submitted together.
+    pub(super) fn submit(store: &Store, begun: Vec<(JobId, Result<Begun, Error>)>) -> Self {
+        let mut answer = Self::default();
+        let mut unsubmitted = Vec::new();
+        for (id, begun) in begun {
+            match begun {
+                Ok(Begun::Unsubmitted(job)) => unsubmitted.push(*job),
+                Ok(Begun::Launched(recovered)) => answer.recovered.push(recovered),
+                Err(error) => answer.failed.push(FailedJob::new(store, id, &error)),
+            }
         }
+        // The jobs after one that its engine refuses are not refused because of it.
+        while !unsubmitted.is_empty() {
+            let submitted = engine_jobs::submit(store, &unsubmitted);
+            for (job, submitted) in unsubmitted.drain(..submitted.len()).zip(submitted) {
+                match submitted {
+                    Ok(_) => answer.recovered.push(Recovered::submitted(store, &job.record)),
+                    Err(error) => {
+                        answer.failed.push(FailedJob::new(store, job.dir.id().clone(), &error));
+                    }
+                }
+            }
+        }
+        answer
     }
 }
 
 /// Recovers a job, with its profile.
 pub(super) fn recover(store: &Store, id: &JobId, env: &Env) -> Result<Recovered, Error> {
     let deadline = Instant::now() + SWEEP_TIMEOUT;
-    Recovery { store, detach: DetachMode::Auto, profile: None, env, deadline }.recover(id)
+    Recovery { store, detach: DetachMode::Auto, profile: None, env, deadline }
+        .recover(id)?
+        .submit(store)
 }
 
 /// How jobs are recovered.
@@ -171,7 +192,7 @@ impl Recovery<'_> {
         Ok(observed)
     }
 
-    fn recover(&self, id: &JobId) -> Result<Recovered, Error> {
+    fn recover(&self, id: &JobId) -> Result<Begun, Error> {
         let observed = self.observe(id, Ask::One)?;
         refuse_other_host(&observed.dir, &observed.record)?;
         if !observed.record.is_recoverable() {
@@ -182,11 +203,12 @@ impl Recovery<'_> {
 
     /// Recovers each of these jobs, dependencies first.
     fn recover_named(&self, ids: &[JobId]) -> RecoverAllAnswer {
-        let mut answer = RecoverAllAnswer::default();
+        let mut begun = Vec::new();
         for id in dependencies_first(self.store, ids) {
-            answer.add(self.store, &id, self.recover(&id));
+            let result = self.recover(&id);
+            begun.push((id, result));
         }
-        answer
+        RecoverAllAnswer::submit(self.store, begun)
     }
 
     /// Recovers those of these jobs that fit, dependencies first: jobs that wait for them have failed
@@ -203,7 +225,7 @@ impl Recovery<'_> {
                 interrupted.push((id, observed.record.spec.dependencies().cloned().collect()));
             }
         }
-        let mut answer = RecoverAllAnswer::default();
+        let mut begun = Vec::new();
         for id in in_dependency_order(interrupted) {
             let Ok(observed) = try_load_checked(self.store, &id) else { continue };
             if !fits(&observed.record) || would_fail_again(self.store, &observed.record) {
@@ -211,20 +233,20 @@ impl Recovery<'_> {
             }
             match self.begin(&id, observed.record) {
                 Err(Error::NotRecoverable(..)) => {}
-                result => answer.add(self.store, &id, result),
+                result => begun.push((id, result)),
             }
         }
-        answer
+        RecoverAllAnswer::submit(self.store, begun)
     }
 
-    fn begin(&self, id: &JobId, record: Record) -> Result<Recovered, Error> {
+    fn begin(&self, id: &JobId, record: Record) -> Result<Begun, Error> {
         let mut spec = record.spec;
         if let Some(profile) = self.profile {
             spec.profile = Some(profile.to_owned());
         }
         let env = env_of(self.env, &spec)?;
-        let (cwd, is_local) = (spec.cwd.clone(), spec.engine.is_none());
-        let mut recovered = launch_attempt(
+        let cwd = spec.cwd.clone();
+        let mut begun = begin_attempt(
             self.store,
             id,
             spec,
@@ -240,13 +262,13 @@ impl Recovery<'_> {
             },
         )?;
         // Most jobs have shared their folder from the start, and their callers know it.
-        if is_local
+        if let Begun::Launched(recovered) = &mut begun
             && let Some(warning) = folder_warning(self.store, id, &cwd)
             && self.store.is_warning_due(&warning)
         {
             recovered.warnings.push(warning);
         }
-        Ok(recovered)
+        Ok(begun)
     }
 }
 

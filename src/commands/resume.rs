@@ -8,7 +8,7 @@ use super::Call;
 use super::engine_jobs::{Ask, end_if_lost, env_of};
 use super::failed_dependency::refuse_failed_dependency;
 use super::host_takeover::refuse_other_host;
-use super::launching::{Recovered, folder_warning, launch_attempt};
+use super::launching::{Begun, Recovered, begin_attempt, folder_warning};
 use super::observe::try_load_settled;
 use super::recover::{RecoverAllAnswer, dependencies_first};
 use super::selecting::Among;
@@ -61,11 +61,12 @@ impl ResumeArgs {
         if let ([id], false) = (selected.ids.as_slice(), selected.is_several()) {
             return call.print(&resume(&store, request(id), &call.env)?);
         }
-        let mut answer = RecoverAllAnswer::default();
-        for id in &dependencies_first(&store, &selected.ids) {
-            answer.add(&store, id, resume(&store, request(id), &call.env));
+        let mut begun = Vec::new();
+        for id in dependencies_first(&store, &selected.ids) {
+            let result = begin(&store, request(&id), &call.env);
+            begun.push((id, result));
         }
-        call.print(&answer)
+        call.print(&RecoverAllAnswer::submit(&store, begun))
     }
 }
 
@@ -85,6 +86,11 @@ pub(crate) struct ResumeRequest {
 /// messages, followed by this message. If claude never began a session, the attempt begins with
 /// the prompt, after the job's dependencies.
 pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result<Recovered, Error> {
+    begin(store, request, env)?.submit(store)
+}
+
+/// Like [`resume`], but leaves the submission of a job with an engine to the caller.
+fn begin(store: &Store, request: ResumeRequest, env: &Env) -> Result<Begun, Error> {
     let (id, message) = (request.id, request.message);
     let mut observed = try_load_settled(store, &id, Instant::now() + SWEEP_TIMEOUT)?;
     if observed.record.spec.engine.is_some() && end_if_lost(&observed.dir, Ask::One) {
@@ -134,12 +140,12 @@ pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result
             "another command resumes it, or has opened its session".to_owned(),
         )
     };
-    let (cwd, is_local) = (spec.cwd.clone(), spec.engine.is_none());
-    let mut resumed = launch_attempt(store, &id, spec, request.detach, env, raced, begin)?;
-    if is_local {
+    let cwd = spec.cwd.clone();
+    let mut begun = begin_attempt(store, &id, spec, request.detach, env, raced, begin)?;
+    if let Begun::Launched(resumed) = &mut begun {
         resumed.warnings.extend(folder_warning(store, &id, &cwd));
     }
-    Ok(resumed)
+    Ok(begun)
 }
 
 /// Refuses a job whose conversation file was seen earlier and has been removed. A conversation that

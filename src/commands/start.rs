@@ -235,7 +235,7 @@ fn create(
     }
     let preview = one_line(prompt, PREVIEW_CHARS);
     let (now, mut step) = (clock::now(), 0);
-    let (dir, lock, plan) = loop {
+    let (dir, lock, plan, record) = loop {
         let new = match id {
             Some(id) => id.clone(),
             None => unused_id(store, now, &mut step),
@@ -256,7 +256,7 @@ fn create(
         // The jobs of a file are submitted together.
         let sync = if earlier.is_some() && plan.is_none() { Sync::Later } else { Sync::Now };
         match store.create_synced(&record, prompt, sync) {
-            Ok((dir, lock)) => break (dir, lock, plan),
+            Ok((dir, lock)) => break (dir, lock, plan, record),
             Err(CreateError::Exists) if id.is_none() => step += 1,
             Err(CreateError::Exists) => return existing_answer(store, &new, *if_absent),
             Err(CreateError::Store(error)) => return Err(error.into()),
@@ -265,7 +265,7 @@ fn create(
     drop(removal_lock);
     let Some(mut plan) = plan else {
         drop(lock);
-        return engine::submit(store, dir, &spec, env, earlier);
+        return engine::submit(store, dir, record, env, earlier);
     };
     let launched = launch_or_fail(&dir, lock, &mut plan, env)?;
     fault_point("start:launched");

@@ -1,6 +1,7 @@
 //! Engines: schedulers that start workers on other machines.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::job::{EngineRef, Spec};
 use crate::store::JobDir;
@@ -10,7 +11,8 @@ use crate::store::JobDir;
 /// Kubernetes would fit as well: `submit` creates a Job, `query` gets the pods, `cancel` deletes the
 /// Job, and `wake` returns false, because the worker looks into its inbox from time to time.
 pub(crate) trait Engine {
-    /// Submits jobs, if possible several at once. Returns a result for each.
+    /// Submits jobs, if possible several at once. Returns a result for each, up to the first that it
+    /// does not accept and those that were submitted together with that one.
     fn submit(&self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>>;
 
     /// Returns the state of a job, or of all jobs of the user by one question, by their ids. One that
@@ -29,6 +31,8 @@ pub(crate) trait Engine {
 pub(crate) struct Submission<'a> {
     pub dir: &'a JobDir,
     pub spec: &'a Spec,
+    /// Time after which the job may start.
+    pub delay: Duration,
     /// The engine's jobs that must have ended before this one starts.
     pub after: Vec<EngineRef>,
 }

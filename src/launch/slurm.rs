@@ -103,7 +103,7 @@ impl Engine for Slurm {
         let most = if jobs.len() > 1 { self.max_array_size() } else { 1 };
         let mut results = Vec::new();
         let mut rest = jobs;
-        while !rest.is_empty() {
+        while !rest.is_empty() && !results.iter().any(Result::is_err) {
             let (together, others) = rest.split_at(count_of_array(rest, most));
             results.extend(self.submit_together(together));
             rest = others;
@@ -244,7 +244,7 @@ fn has_same_options(a: &Submission<'_>, b: &Submission<'_>) -> bool {
     let (x, y) = (&a.spec.queue_options, &b.spec.queue_options);
     a.spec.engine == b.spec.engine
         && a.spec.limits.memory_max == b.spec.limits.memory_max
-        && a.spec.start_delay_ms == b.spec.start_delay_ms
+        && a.delay == b.delay
         && a.dir.root() == b.dir.root()
         && a.after == b.after
         && (&x.group, x.group_limit, x.max_parallel) == (&y.group, y.group_limit, y.max_parallel)
@@ -257,9 +257,8 @@ fn arguments(jobs: &[Submission<'_>]) -> Vec<String> {
     let (args, export_env) = options.map(|it| (it.args, it.export_env)).unwrap_or_default();
     // Options of the caller prevail over these.
     let mut arguments = ["--requeue", TERM_BEFORE_LIMIT, "--chdir=/"].map(str::to_owned).to_vec();
-    let delay = Duration::from_millis(first.spec.start_delay_ms).as_secs();
-    if delay > 0 {
-        arguments.push(format!("--begin=now+{delay}"));
+    if first.delay.as_secs() > 0 {
+        arguments.push(format!("--begin=now+{}", first.delay.as_secs()));
     }
     if let Some(bytes) = first.spec.limits.memory_max {
         arguments.push(format!("--mem={}K", bytes.div_ceil(1024)));

@@ -240,6 +240,16 @@ impl JobDir {
         Ok(Listing::from_names(names.iter().filter_map(|name| name.to_str())))
     }
 
+    /// Finds the files of the present owner, which this value names from now on. Does nothing for a job
+    /// of this machine.
+    pub(crate) fn find_owner(&self) {
+        if let Owner::Latest(latest) = &self.owner
+            && let Ok(Listing { owner, .. }) = self.list_epochs()
+        {
+            latest.store(owner, Ordering::Relaxed);
+        }
+    }
+
     /// Reads an entry; `None` if there is none with this number.
     fn read_entry(&self, number: u32) -> Result<Option<EpochEntry>, LoadError> {
         let path = self.entry_path(number);
@@ -378,8 +388,20 @@ impl JobDir {
         self.publish_file(&written, ENGINE_REF)
     }
 
+    /// Forgets what the engine calls the job.
+    pub(crate) fn remove_engine_ref(&self) -> Result<(), StoreError> {
+        let path = self.file(ENGINE_REF);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).context("remove", &path)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Returns what the engine calls the job, if it is known.
     pub(crate) fn engine_ref(&self) -> Option<EngineRef> {
+        self.find_owner();
         let text = files::read_bounded(&self.file(ENGINE_REF), MAX_ENTRY_BYTES).ok()?;
         json::from_bytes(&text).ok()
     }

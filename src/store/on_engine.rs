@@ -9,14 +9,6 @@ impl JobDir {
         self.path().join(EPOCHS).is_dir()
     }
 
-    /// Finds the files of the present owner, which this value names from now on. Does nothing for a job
-    /// of this machine.
-    pub(crate) fn find_owner(&self) {
-        if self.is_on_engine() {
-            let _ = self.load();
-        }
-    }
-
     /// Whether an engine starts the job's workers, and its record is that of a live job.
     pub(super) fn is_live_on_engine(&self) -> bool {
         self.is_on_engine() && self.load().is_ok_and(|record| record.status.is_live())

@@ -5,6 +5,7 @@
 #   ID.args     the arguments of sbatch, one a line         ID.script  the batch script
 #   ID.pid      the process of a job that runs              calls      the commands so far, one a line
 #   refuse      sbatch fails with this message              down       no command reaches the controller
+#   meanwhile   sbatch runs this script first
 # `slurm.sh run ID` is what a node does with a job.
 cd "$SLURM_STAND_IN" || exit 1
 command=$(basename "$0")
@@ -14,6 +15,7 @@ fail() { echo "$command: error: $1" >&2; exit 1; }
 
 case $command in
 sbatch)
+  [ -e meanwhile ] && sh meanwhile
   [ -e refuse ] && fail "Batch job submission failed: $(cat refuse)"
   id=1; while ! mkdir "$id.lock" 2>/dev/null; do id=$((id + 1)); done
   tasks= waits=

@@ -1,25 +1,19 @@
 //! Another attempt of a job whose workers an engine starts.
 
-use super::{SUBMIT_TIMEOUT, from_engine_error, kind, references};
+use super::Unsubmitted;
 use crate::error::Error;
 use crate::fault_point::fault_point;
-use crate::finalize::end_claimed;
-use crate::job::{Reason, Record, Spec, Status, Verdict};
-use crate::launch::{Submission, engine};
-use crate::store::{Claim, ClaimKind, EpochEntry, JobDir, OUTPUT, Store};
+use crate::job::{Record, Spec, Status};
+use crate::store::{Claim, ClaimKind, EpochEntry, JobDir, OUTPUT};
 
-/// Continues an ended job: claims it, prepares its record by `begin` for the worker that the engine
-/// starts, and submits it. Fails with `raced` if another process continues it.
+/// Continues an ended job: claims it, and prepares its record by `begin` for the worker that the engine
+/// starts when the job is submitted. Fails with `raced` if another process continues it.
 pub(in crate::commands) fn begin_attempt(
-    store: &Store,
     dir: &JobDir,
     spec: Spec,
     raced: impl FnOnce() -> Error,
     begin: impl FnOnce(&JobDir, &mut Record) -> Result<(), Error>,
-) -> Result<Record, Error> {
-    let Some(kind) = kind(&spec) else { return Err(raced()) };
-    let engine =
-        engine(kind, SUBMIT_TIMEOUT).map_err(|error| from_engine_error(dir.id(), &error))?;
+) -> Result<Unsubmitted, Error> {
     let Some(last) = dir.last_entry()? else { return Err(raced()) };
     let EpochEntry::End(ended) = last.entry else { return Err(raced()) };
     let claim = Claim::new(ClaimKind::Submit, None);
@@ -37,20 +31,11 @@ pub(in crate::commands) fn begin_attempt(
     record.status = Status::Queued;
     record.worker = Default::default();
     record.attempt.log_start = owner.length(OUTPUT);
+    // The engine has ended the job that has this name.
+    owner.remove_engine_ref()?;
     owner.open_inbox()?;
     owner.save(&record, false)?;
-    let owner = owner.publish_epoch()?;
+    let dir = owner.publish_epoch()?;
     fault_point("attempt:saved");
-    let after = references(store, &record.spec);
-    let submission = Submission { dir, spec: &record.spec, after };
-    match engine.submit(&[submission]).pop() {
-        Some(Ok(job)) => owner.save_engine_ref(&job)?,
-        Some(Err(error)) => {
-            let verdict = Verdict::failed(Reason::LaunchFailed, error.to_string());
-            end_claimed(&owner, record, &verdict);
-            return Err(from_engine_error(dir.id(), &error));
-        }
-        None => {}
-    }
-    Ok(record)
+    Ok(Unsubmitted { dir, record })
 }

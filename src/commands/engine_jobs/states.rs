@@ -30,7 +30,8 @@ pub(in crate::commands) enum Ask {
 }
 
 /// Returns what the engine of a job knows about it; `None` for a job of this machine and for one that
-/// has ended, unless it was cut off: then its engine may start it again. A job without a reference is `Unknown`: it is being submitted, or that was cut off.
+/// has ended, unless it was cut off: then its engine may start it again. A job without a reference is
+/// `Unknown`: it is being submitted, or that was cut off.
 pub(in crate::commands) fn engine_status(
     dir: &JobDir,
     record: &Record,
@@ -43,22 +44,29 @@ pub(in crate::commands) fn engine_status(
     let Some(job) = reference(dir, record) else {
         return Some(Ok(EngineStatus::Unknown));
     };
-    let find = |states: &HashMap<String, EngineStatus>| {
-        let gone = || EngineStatus::Ended("gone from the queue".to_owned());
-        states.get(&job.id).cloned().unwrap_or_else(gone)
-    };
     let query = |job| engine(kind, QUERY_TIMEOUT).and_then(|engine| engine.query(job));
-    if ask == Ask::One {
-        return Some(query(Some(&job)).map(|states| find(&states)));
+    let gone = || EngineStatus::Ended("gone from the queue".to_owned());
+    if ask == Ask::Many {
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|(at, _)| at.elapsed() > MAX_AGE) {
+            *last = Some((Instant::now(), query(None)));
+        }
+        match &last.as_ref()?.1 {
+            Err(error) => return Some(Err(error.clone())),
+            Ok(states) => {
+                let status = states.get(&job.id);
+                // A live job that is missing has ended, or was submitted since this answer.
+                if status.is_some() || !record.status.is_live() {
+                    return Some(Ok(status.cloned().unwrap_or_else(gone)));
+                }
+            }
+        }
     }
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if last.as_ref().is_none_or(|(at, _)| at.elapsed() > MAX_AGE) {
-        *last = Some((Instant::now(), query(None)));
-    }
-    match &last.as_ref()?.1 {
-        Ok(states) => Some(Ok(find(states))),
-        Err(error) => Some(Err(error.clone())),
-    }
+    let mut states = match query(Some(&job)) {
+        Ok(states) => states,
+        Err(error) => return Some(Err(error)),
+    };
+    Some(Ok(states.remove(&job.id).unwrap_or_else(gone)))
 }
 
 /// Returns what the engine calls the job, if that is known.

@@ -21,14 +21,14 @@ use super::{
 };
 use crate::arguments::label;
 use crate::commands::Call;
-use crate::commands::engine_jobs;
+use crate::commands::engine_jobs::{self, Unsubmitted};
 use crate::commands::launching::{risks, shared_folder, warnings};
 use crate::commands::selecting::Selected;
 use crate::commands::wait::{WaitOptions, wait_and_print};
 use crate::error::{Error, ExitStatus};
 use crate::job::JobId;
 use crate::launch::DetachPlan;
-use crate::store::{JobDir, Store, addressed};
+use crate::store::{Store, addressed};
 use crate::text::{plural, shell_word};
 
 pub(crate) use answer::BatchAnswer;
@@ -92,7 +92,7 @@ pub(super) struct EarlierJobs {
     /// The first job in each folder.
     first_in_folder: BTreeMap<String, JobId>,
     /// The jobs that are submitted to their engine when all are created.
-    pub(super) unsubmitted: Vec<JobDir>,
+    pub(super) unsubmitted: Vec<Unsubmitted>,
 }
 
 impl EarlierJobs {
@@ -319,20 +319,22 @@ impl Batch<'_> {
 
     /// Submits the jobs that were created for an engine, up to the first that it refuses. The others
     /// are removed.
-    fn submit(&self, jobs: &[JobDir], answer: &mut BatchAnswer) {
-        if jobs.is_empty() {
-            return;
-        }
+    fn submit(&self, jobs: &[Unsubmitted], answer: &mut BatchAnswer) {
+        let Some(first) = jobs.first() else { return };
         let results = match self.store.sync() {
             Ok(()) => engine_jobs::submit(self.store, jobs),
-            Err(error) => vec![Err(error.into())],
+            Err(error) => {
+                engine_jobs::discard(&first.dir);
+                vec![Err(error.into())]
+            }
         };
-        let Some(Err(error)) = results.last() else { return };
-        let refused = &jobs[results.len() - 1..];
-        let is_refused = |id: &JobId| refused.iter().any(|dir| dir.id() == id);
-        for dir in &refused[1..] {
-            engine_jobs::discard(dir);
+        let accepted = results.iter().take_while(|result| result.is_ok()).count();
+        let Some(Err(error)) = results.get(accepted) else { return };
+        for job in &jobs[results.len()..] {
+            engine_jobs::discard(&job.dir);
         }
+        let refused = &jobs[accepted..];
+        let is_refused = |id: &JobId| refused.iter().any(|job| job.dir.id() == id);
         let line = answer.jobs.iter().find(|job| is_refused(&job.job_id)).map(|job| job.line);
         answer.jobs.retain(|job| !is_refused(&job.job_id));
         answer.started -= refused.len();

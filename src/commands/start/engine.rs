@@ -3,29 +3,31 @@
 use super::batch::EarlierJobs;
 use super::{StartAnswer, next_commands};
 use crate::claude::{self, Env, LoginSource};
-use crate::commands::engine_jobs;
+use crate::commands::engine_jobs::{self, Unsubmitted};
 use crate::error::Error;
-use crate::job::{self, Spec, Status, WaitKind, WaitingFor};
+use crate::job::{self, Record, Spec, Status, WaitKind, WaitingFor};
 use crate::store::{JobDir, Store, addressed};
 
 /// Submits a job that was created, or leaves that to the batch to which it belongs.
 pub(super) fn submit(
     store: &Store,
     dir: JobDir,
-    spec: &Spec,
+    record: Record,
     env: &Env,
     earlier: Option<&mut EarlierJobs>,
 ) -> Result<StartAnswer, Error> {
     let mut why = "it was submitted".to_owned();
     let mut warnings = Vec::new();
-    if let Some(warning) = login_warning(spec, env) {
+    if let Some(warning) = login_warning(&record.spec, env) {
         warnings.push(warning);
     }
     let job_id = dir.id().clone();
+    let wait = job::wait(&job_id, record.spec.keep_alive.enabled);
+    let job = Unsubmitted { dir, record };
     match earlier {
-        Some(earlier) => earlier.unsubmitted.push(dir),
+        Some(earlier) => earlier.unsubmitted.push(job),
         None => {
-            for submitted in engine_jobs::submit(store, &[dir]) {
+            for submitted in engine_jobs::submit(store, &[job]) {
                 why = format!("it was submitted as job {}", submitted?.id);
             }
         }
@@ -38,7 +40,7 @@ pub(super) fn submit(
         warnings,
         waits_for: Vec::new(),
         waiting_for: Some(WaitingFor::new(WaitKind::Engine, None, why)),
-        hint: Some(addressed(store.root(), job::wait(&job_id, spec.keep_alive.enabled))),
+        hint: Some(addressed(store.root(), wait)),
         job_id,
     })
 }
