@@ -17,7 +17,7 @@ pub(crate) use slurm::{
 
 pub(crate) use cgroup_unit::SCOPE_PREFIX;
 pub(crate) use detach::{DetachMode, DetachPlan, lingers};
-pub(crate) use engine::{Engine, EngineError, EngineStatus, Submission, Wake};
+pub(crate) use engine::{Engine, EngineError, EngineStates, EngineStatus, Submission, Wake};
 pub(crate) use local::{LaunchError, Launched, launch};
 pub(crate) use notifier::{spawn_notifier, spawn_notifier_if_idle};
 

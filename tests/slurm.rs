@@ -275,6 +275,37 @@ fn a_kill_says_if_the_node_does_not_answer() {
 }
 
 #[test]
+fn several_jobs_are_killed_by_few_commands() {
+    let cluster = Cluster::new("init\nread\nrest");
+    let mut nodes = Vec::new();
+    for (id, number) in [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")] {
+        assert_eq!(cluster.start(id, &["--label", "of=x"]).code, 0);
+        if number < "3" {
+            nodes.push(cluster.run_on_node(number));
+            cluster.await_status(id, "running");
+        }
+    }
+    assert_eq!(cluster.sandbox.run(["start", "local", "-p", "x", "--label", "of=x"]).code, 0);
+    cluster.set_state("5", "NODE_FAIL|n2|None");
+    cluster.sandbox.wait("e").expect_end(1, "failed", Some("worker_died"));
+    fs::remove_file(cluster.dir.join("calls")).unwrap();
+    let answer = cluster.sandbox.run(["kill", "a", "b", "c", "d", "e", "local"]);
+    for (job, id) in answer.json.as_array().unwrap().iter().zip(["a", "b", "c", "d", "e", "local"])
+    {
+        // That one has its verdict, and is not started again.
+        let is_killed = id != "e";
+        assert_eq!((&job["jobId"], &job["killed"]), (&id.into(), &is_killed.into()), "{answer:?}");
+    }
+    for node in nodes {
+        assert_eq!(node.join().unwrap(), 3);
+    }
+    let calls = cluster.read("calls");
+    let cancels: Vec<&str> = calls.lines().filter(|call| call.starts_with("scancel")).collect();
+    assert_eq!(cancels, ["scancel 3 4 5", "scancel -b -s USR1 1 2"], "{calls}");
+    assert_eq!(cluster.calls("squeue"), 1, "{calls}");
+}
+
+#[test]
 fn a_job_that_its_engine_has_lost_gets_a_verdict() {
     let cluster = Cluster::new("result done");
     assert_eq!(cluster.start("a", &[]).code, 0);

@@ -200,10 +200,8 @@ fn kill_until(store: &Store, id: &JobId, until: Instant) -> Result<KillAnswer, E
         loaded => loaded,
     }?;
     if record.spec.engine.is_some() {
-        let error = engine_jobs::kill(&dir, record, until)?;
-        let record = observe(store, id)?.record;
-        let error = error.or_else(|| error_of(&record));
-        return Ok(KillAnswer::new(store, &dir, record, error));
+        let killed = engine_jobs::kill(vec![(dir, record)], until).pop();
+        return answer_of_engine(store, id, killed.unwrap_or(Ok(None)));
     }
     refuse_other_host(&dir, &record)?;
     fault_point("kill:looked");
@@ -229,6 +227,18 @@ fn kill_until(store: &Store, id: &JobId, until: Instant) -> Result<KillAnswer, E
     }
     let error = if was_resumed { None } else { error_of(&record) };
     Ok(KillAnswer { left, ..KillAnswer::new(store, &dir, record, error) })
+}
+
+/// Returns the answer for a job with an engine, whose kill had this result.
+fn answer_of_engine(
+    store: &Store,
+    id: &JobId,
+    killed: Result<Option<String>, Error>,
+) -> Result<KillAnswer, Error> {
+    let doubt = killed?;
+    let Observed { dir, record, .. } = observe(store, id)?;
+    let error = doubt.or_else(|| error_of(&record));
+    Ok(KillAnswer::new(store, &dir, record, error))
 }
 
 /// Ends the processes with the marker of a job's directory, the worker first; `None` if there are

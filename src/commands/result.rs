@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::Call;
+use super::engine_jobs::Ask;
 use super::observe::{Observed, observe};
 use super::selecting::Among;
 use super::several::Several;
@@ -222,7 +223,9 @@ pub(super) fn result_within(
     let hint = match observed.record.status {
         // The caller reads the answer here.
         Status::Idle => Some(addressed(store.root(), observed.record.message_hint())),
-        Status::Queued => status_view(store, &observed.record).hint,
+        Status::Queued if observed.record.spec.engine.is_none() => {
+            status_view(store, &observed.record, Ask::One).hint
+        }
         _ => observed.hint(),
     };
     let Observed { dir, record, .. } = observed;

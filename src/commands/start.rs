@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::Call;
 use super::clean::{CleanOptions, clean};
-use super::engine_jobs;
+use super::engine_jobs::{self, Ask};
 use super::launching::{
     check_cwd, launch_or_fail, plan_detach, set_system_prompt_snapshot, status_after_launch,
     warnings,
@@ -447,7 +447,7 @@ fn existing_answer(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAn
     if !if_absent {
         return Err(Error::Exists(id.to_string()));
     }
-    let status = status_view(store, &observe(store, id)?.record);
+    let status = status_view(store, &observe(store, id)?.record, Ask::One);
     Ok(StartAnswer {
         next: next_commands(store, id),
         job_id: status.job_id,

@@ -48,8 +48,8 @@ impl StatusArgs {
 /// Maximum number of undelivered notifications in an answer.
 const MAX_NOTIFICATIONS: usize = 10;
 /// Returns the state of the job with this record.
-pub(super) fn status_view(store: &Store, record: &Record) -> StatusView {
-    let mut answer = status_view_in_queue(store, record, &OnceCell::new(), Ask::One);
+pub(super) fn status_view(store: &Store, record: &Record, ask: Ask) -> StatusView {
+    let mut answer = status_view_in_queue(store, record, &OnceCell::new(), ask);
     answer.map_hints(|hint| addressed(store.root(), hint));
     answer
 }
@@ -104,7 +104,7 @@ pub(super) fn undelivered(store: &Store, dir: &JobDir, record: &Record) -> Vec<N
 /// Returns the job's state. With `full`, a request that waits for an answer is not shortened.
 pub(crate) fn status(store: &Store, id: &JobId, full: bool) -> Result<StatusAnswer, Error> {
     let Observed { record, dir, .. } = observe(store, id)?;
-    let mut answer = status_view(store, &record);
+    let mut answer = status_view(store, &record, Ask::One);
     let mut notifications = undelivered(store, &dir, &record);
     notifications.truncate(MAX_NOTIFICATIONS);
     answer.set_undelivered(notifications);

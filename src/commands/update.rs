@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
+use super::engine_jobs::Ask;
 use super::observe::observe;
 use super::requests::{WorkerReply, request};
 use super::selecting::Among;
@@ -116,7 +117,7 @@ impl UpdateAnswer {
             return Err(Error::NotQueued(id.to_string(), why.to_owned()));
         };
         let record = observe(store, id)?.record;
-        let view = status_view(store, &record);
+        let view = status_view(store, &record, Ask::One);
         let options = record.spec.queue_options;
         Ok(Self {
             job_id: view.job_id,

@@ -19,7 +19,7 @@ pub(crate) struct EngineOptions {
 }
 
 /// The engine that starts a job's workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EngineKind {
     Slurm,
@@ -29,7 +29,7 @@ pub(crate) enum EngineKind {
 }
 
 /// What the engine calls the job.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct EngineRef {
     /// The engine's id of the job: for Slurm `123`, or `123_4` in an array.

@@ -15,16 +15,20 @@ pub(crate) trait Engine {
     /// does not accept and those that were submitted together with that one.
     fn submit(&self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>>;
 
-    /// Returns the state of a job, or of all jobs of the user by one question, by their ids. One that
-    /// is missing has ended, and the engine has forgotten it.
-    fn query(&self, job: Option<&EngineRef>) -> Result<HashMap<String, EngineStatus>, EngineError>;
+    /// Returns the states of these jobs, or of all jobs of the user, by their ids. One that is missing
+    /// has ended, and the engine has forgotten it.
+    fn query(&self, jobs: Option<&[EngineRef]>) -> Result<EngineStates, EngineError>;
 
-    /// Notifies the worker of a running job. Returns false if it was not notified.
-    fn wake(&self, job: &EngineRef, why: Wake) -> Result<bool, EngineError>;
+    /// Notifies the workers of running jobs, as far as there are any. Returns false if the engine cannot
+    /// do so: the workers look into their inboxes from time to time.
+    fn wake(&self, jobs: &[EngineRef], why: Wake) -> Result<bool, EngineError>;
 
-    /// Ends the job, or removes it before it starts. Succeeds if it has ended.
-    fn cancel(&self, job: &EngineRef) -> Result<(), EngineError>;
+    /// Ends the jobs, or removes them before they start. Succeeds if they have ended.
+    fn cancel(&self, jobs: &[EngineRef]) -> Result<(), EngineError>;
 }
+
+/// The states of jobs by the engine's ids.
+pub(crate) type EngineStates = HashMap<String, EngineStatus>;
 
 /// A job to submit.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::engine::{Engine, EngineError, EngineStatus, Submission, Wake};
+use super::engine::{Engine, EngineError, EngineStates, EngineStatus, Submission, Wake};
 use crate::claude;
 use crate::hidden_verbs;
 use crate::job::EngineRef;
@@ -20,6 +20,8 @@ const MAX_OUTPUT_BYTES: usize = 32 << 20;
 const DEFAULT_MAX_ARRAY_SIZE: usize = 1001;
 /// Largest length of the ids in a batch script, which is an argument of `sbatch`.
 const MAX_SCRIPT_BYTES: usize = 100_000;
+/// Most jobs that a command names.
+const MAX_NAMED_JOBS: usize = 1000;
 /// Seconds before its time limit at which a job gets SIGTERM: enough for the ladder of a kill.
 const TERM_BEFORE_LIMIT: &str = "--signal=B:TERM@60";
 
@@ -98,6 +100,22 @@ impl Slurm {
     }
 }
 
+impl Slurm {
+    /// Signals jobs, as many as possible by one command. It does so with those that have not ended.
+    fn scancel(self, options: &[&str], jobs: &[EngineRef]) -> Result<(), EngineError> {
+        for jobs in jobs.chunks(MAX_NAMED_JOBS) {
+            let mut arguments: Vec<String> =
+                options.iter().map(|option| option.to_string()).collect();
+            arguments.extend(ids(jobs));
+            match self.run("scancel", &arguments) {
+                Err(error) if !is_gone(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Engine for Slurm {
     fn submit(&self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>> {
         let most = if jobs.len() > 1 { self.max_array_size() } else { 1 };
@@ -111,10 +129,10 @@ impl Engine for Slurm {
         results
     }
 
-    fn query(&self, job: Option<&EngineRef>) -> Result<HashMap<String, EngineStatus>, EngineError> {
-        let (option, value) = match job {
-            Some(job) => ("-j", job.id.clone()),
-            None => ("-u", nix::unistd::geteuid().to_string()),
+    fn query(&self, jobs: Option<&[EngineRef]>) -> Result<EngineStates, EngineError> {
+        let (option, value) = match jobs {
+            Some(jobs) if jobs.len() <= MAX_NAMED_JOBS => ("-j", ids(jobs).join(",")),
+            _ => ("-u", nix::unistd::geteuid().to_string()),
         };
         let fixed = ["-h", "-r", "-t", "all", "-o", "%i|%T|%N|%r", option];
         let mut arguments = fixed.map(str::to_owned).to_vec();
@@ -126,26 +144,23 @@ impl Engine for Slurm {
         }
     }
 
-    fn wake(&self, job: &EngineRef, why: Wake) -> Result<bool, EngineError> {
+    fn wake(&self, jobs: &[EngineRef], why: Wake) -> Result<bool, EngineError> {
         let signal = match why {
             Wake::Kill => "USR1",
             Wake::Inbox => "USR2",
         };
         // To the batch process alone, which is the worker.
-        let arguments = ["-b", "-s", signal, &job.id].map(str::to_owned);
-        match self.run("scancel", &arguments) {
-            Ok(_) => Ok(true),
-            Err(error) if is_gone(&error) => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.scancel(&["-b", "-s", signal], jobs).map(|()| true)
     }
 
-    fn cancel(&self, job: &EngineRef) -> Result<(), EngineError> {
-        match self.run("scancel", std::slice::from_ref(&job.id)) {
-            Err(error) if !is_gone(&error) => Err(error),
-            _ => Ok(()),
-        }
+    fn cancel(&self, jobs: &[EngineRef]) -> Result<(), EngineError> {
+        self.scancel(&[], jobs)
     }
+}
+
+/// Returns the ids of jobs.
+fn ids(jobs: &[EngineRef]) -> Vec<String> {
+    jobs.iter().map(|job| job.id.clone()).collect()
 }
 
 fn is_gone(error: &EngineError) -> bool {
@@ -199,7 +214,7 @@ pub(crate) fn setting<'a>(config: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Returns the states of the jobs in the output of `squeue`.
-fn states(output: &str) -> HashMap<String, EngineStatus> {
+fn states(output: &str) -> EngineStates {
     let mut states = HashMap::new();
     for line in output.lines() {
         let mut fields = line.splitn(4, '|');

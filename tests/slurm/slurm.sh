@@ -41,25 +41,32 @@ squeue)
     [ "$1" = -j ] && only=$2
     shift
   done
-  [ -n "$only" ] && [ ! -e "$only.state" ] && { echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1; }
-  for file in ${only:-*}.state; do
-    [ -e "$file" ] && echo "${file%.state}|$(cat "$file")"
+  case $only in
+  *,*) ;; # Of several jobs those that are gone are left out.
+  ?*) [ -e "$only.state" ] || { echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1; } ;;
+  esac
+  for id in $(if [ -n "$only" ]; then echo "$only" | tr , ' '; else ls | sed -n 's/\.state$//p'; fi); do
+    [ -e "$id.state" ] && echo "$id|$(cat "$id.state")"
   done
   exit 0 ;;
 scancel)
-  signal=
+  signal= ids=
   while [ $# -gt 0 ]; do
-    case $1 in -s) signal=$2; shift ;; -b) ;; *) id=$1 ;; esac
+    case $1 in -s) signal=$2; shift ;; -b) ;; *) ids="$ids $1" ;; esac
     shift
   done
-  [ -e "$id.state" ] || fail "Kill job error on job id $id: Invalid job id specified"
-  state=$(cut -d '|' -f 1 "$id.state")
-  case $state in
-  RUNNING) kill -s "${signal:-TERM}" "$(cat "$id.pid")" ;;
-  PENDING) [ -z "$signal" ] && echo 'CANCELLED||None' >"$id.state" ;;
-  *) fail "Kill job error on job id $id: Job/step already completing or completed" ;;
-  esac
-  exit 0 ;;
+  status=0
+  for id in $ids; do
+    why='Job/step already completing or completed'
+    case $(cut -d '|' -f 1 "$id.state" 2>/dev/null) in
+    RUNNING) kill -s "${signal:-TERM}" "$(cat "$id.pid")"; continue ;;
+    PENDING) [ -z "$signal" ] && echo 'CANCELLED||None' >"$id.state"; continue ;;
+    '') why='Invalid job id specified' ;;
+    esac
+    echo "scancel: error: Kill job error on job id $id: $why" >&2
+    status=1
+  done
+  exit $status ;;
 scontrol)
   printf '%-23s = %s\n' ClusterName standin JobRequeue 1 KillWait '5 sec' ProctrackType proctrack/linuxproc \
     SLURM_VERSION 22.05.8 MaxArraySize "${STAND_IN_ARRAY_SIZE:-1001}" ;;

@@ -10,6 +10,7 @@ use super::model::{AttachEffect, AttachModel};
 use crate::clock;
 use crate::commands::Call;
 use crate::commands::answer;
+use crate::commands::engine_jobs::Ask;
 use crate::commands::logs::{ConversationFeed, FeedOptions, LogLimits, LogsRequest, logs};
 use crate::commands::observe::{Observed, observe};
 use crate::commands::status::status_view;
@@ -280,7 +281,7 @@ impl AttachedJob {
         // A terminal that is gone has no width.
         let width = columns().min(MAX_WIDTH).saturating_sub(1);
         let line = if observed.live {
-            job_line(&status_view(&self.store, &observed.record), clock::now())
+            job_line(&status_view(&self.store, &observed.record, Ask::One), clock::now())
         } else {
             observed.record.status.to_string()
         };

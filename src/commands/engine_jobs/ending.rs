@@ -1,13 +1,14 @@
 //! The end of jobs whose workers an engine starts, and the messages to these workers.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::states::{Ask, engine_status, reference};
+use super::states::reference;
 use super::{from_engine_error, kind};
 use crate::error::Error;
 use crate::finalize::end_on_engine;
 use crate::job::{EngineRef, Reason, Record, Status, Verdict};
-use crate::launch::{Engine, EngineStatus, Wake, engine};
+use crate::launch::{Engine, EngineError, EngineStates, EngineStatus, Wake, engine};
 use crate::store::JobDir;
 
 /// Time limit of a command of the engine while a job is killed.
@@ -16,6 +17,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Time for the engine to end a job whose worker does not react.
 const CANCEL_TIME: Duration = Duration::from_millis(600);
+/// Maximum number of jobs whose ends are written at the same time.
+const MAX_THREADS: usize = 16;
 
 /// Writes the verdict of a live job whose engine runs no worker for it any more.
 pub(in crate::commands) fn end_lost(dir: &JobDir, record: Record, how: &str) -> Record {
@@ -23,83 +26,125 @@ pub(in crate::commands) fn end_lost(dir: &JobDir, record: Record, how: &str) -> 
     end_on_engine(dir, record, Some(Verdict::failed(Reason::WorkerDied, why)))
 }
 
-/// Ends the job for good. Returns why it is not certain that none of its processes runs any more.
-pub(in crate::commands) fn kill(
-    dir: &JobDir,
-    mut record: Record,
-    until: Instant,
-) -> Result<Option<String>, Error> {
-    let Some(kind) = kind(&record.spec) else { return Ok(None) };
-    let engine =
-        engine(kind, COMMAND_TIMEOUT).map_err(|error| from_engine_error(dir.id(), &error))?;
-    let mut was_asked = false;
-    while record.status.is_live() {
-        let status = engine_status(dir, &record, Ask::One);
-        let job = reference(dir, &record);
-        match (status.transpose().map_err(|error| from_engine_error(dir.id(), &error))?, job) {
-            (Some(EngineStatus::Running { node }), Some(job)) if was_asked => {
-                return give_up(dir, record, engine.as_ref(), &job, &node, until);
-            }
-            (Some(EngineStatus::Running { .. }), Some(job)) => {
-                let _ = engine.wake(&job, Wake::Kill);
-                was_asked = true;
-                record = await_end(dir, until.checked_sub(CANCEL_TIME).unwrap_or(until))?;
-            }
-            (_, job) => {
-                // No worker has begun, and one that begins finds the verdict.
-                record = end_on_engine(dir, record, Some(Verdict::Killed));
-                if let Some(job) = job {
-                    let _ = engine.cancel(&job);
-                }
-                if Instant::now() >= until {
-                    break;
-                }
-            }
-        }
-    }
-    if record.is_cut_off() {
-        // The engine may be about to start it again.
-        if let Some(job) = reference(dir, &record) {
-            let _ = engine.cancel(&job);
-        }
-        end_on_engine(dir, record, Some(Verdict::Killed));
-    }
-    Ok(None)
-}
-
-/// Kills a job whose worker does not react: its node is gone, or hangs.
-fn give_up(
-    dir: &JobDir,
+/// A job to kill.
+struct Victim {
+    dir: JobDir,
     record: Record,
-    engine: &dyn Engine,
-    job: &EngineRef,
-    node: &str,
-    until: Instant,
-) -> Result<Option<String>, Error> {
-    engine.cancel(job).map_err(|error| from_engine_error(dir.id(), &error))?;
-    end_on_engine(dir, record, Some(Verdict::Killed));
-    while Instant::now() < until {
-        let states = engine.query(Some(job)).unwrap_or_default();
-        if matches!(states.get(&job.id), None | Some(EngineStatus::Ended(_))) {
-            return Ok(None);
-        }
-        std::thread::sleep(POLL_INTERVAL);
-    }
-    Ok(Some(format!(
-        "node {node} does not answer; the job is not started again, and what runs there ends itself \
-         within 60 s, or when the node returns"
-    )))
+    job: Option<EngineRef>,
+    /// Why it is not certain that none of its processes runs any more.
+    doubt: Option<String>,
 }
 
-/// Waits for the end of the job, and returns its record.
-fn await_end(dir: &JobDir, until: Instant) -> Result<Record, Error> {
-    loop {
-        let record = dir.load()?;
-        if !record.status.is_live() || Instant::now() >= until {
-            return Ok(record);
+impl Victim {
+    /// Whether it is to be ended. Its engine may be about to continue one that was cut off.
+    fn is_open(&mut self) -> bool {
+        if let Ok(record) = self.dir.load() {
+            self.record = record;
         }
-        std::thread::sleep(POLL_INTERVAL);
+        self.job = reference(&self.dir, &self.record);
+        self.doubt = None;
+        self.record.status.is_live() || self.record.is_cut_off()
     }
+
+    /// Whether it is live and has a worker.
+    fn is_running(&mut self, states: &EngineStates) -> bool {
+        let state = self.job.as_ref().and_then(|job| states.get(&job.id));
+        self.doubt = match state {
+            Some(EngineStatus::Running { node }) if self.record.status.is_live() => Some(format!(
+                "node {node} does not answer; the job is not started again, and what runs there ends \
+                 itself within 60 s, or when the node returns"
+            )),
+            _ => None,
+        };
+        self.doubt.is_some()
+    }
+}
+
+/// Ends these jobs for good, with as few calls of their engine as possible. Returns for each why it is
+/// not certain that none of its processes runs any more.
+pub(in crate::commands) fn kill(
+    jobs: Vec<(JobDir, Record)>,
+    until: Instant,
+) -> Vec<Result<Option<String>, Error>> {
+    let Some(kind) = jobs.first().and_then(|(_, record)| kind(&record.spec)) else {
+        return Vec::new();
+    };
+    let mut victims = Vec::new();
+    for (dir, record) in jobs {
+        victims.push(Victim { dir, record, job: None, doubt: None });
+    }
+    let killed = engine(kind, COMMAND_TIMEOUT)
+        .and_then(|engine| kill_by(engine.as_ref(), victims.iter_mut().collect(), until));
+    let mut results = Vec::new();
+    for victim in victims {
+        results.push(match &killed {
+            Ok(()) => Ok(victim.doubt),
+            Err(error) => Err(from_engine_error(victim.dir.id(), error)),
+        });
+    }
+    results
+}
+
+fn kill_by(
+    engine: &dyn Engine,
+    victims: Vec<&mut Victim>,
+    until: Instant,
+) -> Result<(), EngineError> {
+    let mut asked = end_idle(engine, victims)?;
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let _ = engine.wake(&references(&asked), Wake::Kill);
+    let patience = until.checked_sub(CANCEL_TIME).unwrap_or(until);
+    while asked.iter_mut().any(|victim| victim.is_open()) && Instant::now() < patience {
+        thread::sleep(POLL_INTERVAL);
+    }
+    // The machines of the workers that are left are gone, or hang.
+    let mut left = end_idle(engine, asked)?;
+    end(engine, &left)?;
+    while !left.is_empty() && Instant::now() < until {
+        if let Ok(states) = engine.query(Some(&references(&left))) {
+            left.retain_mut(|victim| victim.is_running(&states));
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+    Ok(())
+}
+
+/// Ends those of the jobs that are open and have no worker. Returns those with one.
+fn end_idle<'a>(
+    engine: &dyn Engine,
+    mut victims: Vec<&'a mut Victim>,
+) -> Result<Vec<&'a mut Victim>, EngineError> {
+    victims.retain_mut(|victim| victim.is_open());
+    let jobs = references(&victims);
+    let states = if jobs.is_empty() { EngineStates::new() } else { engine.query(Some(&jobs))? };
+    let mut running = Vec::new();
+    let mut idle = Vec::new();
+    for victim in victims {
+        if victim.is_running(&states) { running.push(victim) } else { idle.push(victim) }
+    }
+    // No worker has begun, and one that begins finds the verdict.
+    let _ = end(engine, &idle);
+    Ok(running)
+}
+
+/// Records that the jobs were killed, and cancels them.
+fn end(engine: &dyn Engine, victims: &[&mut Victim]) -> Result<(), EngineError> {
+    thread::scope(|scope| {
+        for part in victims.chunks(victims.len().div_ceil(MAX_THREADS).max(1)) {
+            scope.spawn(move || {
+                for victim in part {
+                    end_on_engine(&victim.dir, victim.record.clone(), Some(Verdict::Killed));
+                }
+            });
+        }
+    });
+    engine.cancel(&references(victims))
+}
+
+fn references(victims: &[&mut Victim]) -> Vec<EngineRef> {
+    victims.iter().filter_map(|victim| victim.job.clone()).collect()
 }
 
 /// Notifies the worker of a job of a message in the inbox, which it finds some seconds later without
@@ -111,6 +156,6 @@ pub(in crate::commands) fn wake(dir: &JobDir, record: &Record) {
         && let Some(job) = reference(dir, record)
         && let Ok(engine) = engine(kind, COMMAND_TIMEOUT)
     {
-        let _ = engine.wake(&job, Wake::Inbox);
+        let _ = engine.wake(&[job], Wake::Inbox);
     }
 }

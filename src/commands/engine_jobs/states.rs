@@ -5,20 +5,20 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::kind;
-use crate::job::{EngineRef, Record};
-use crate::launch::{EngineError, EngineStatus, engine};
+use crate::job::{EngineKind, EngineRef, Record};
+use crate::launch::{EngineError, EngineStates, EngineStatus, engine};
 use crate::store::JobDir;
 
 /// Time limit of a question to an engine.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long an answer about all jobs is used.
+/// How long an answer is used.
 const MAX_AGE: Duration = Duration::from_secs(5);
 
-/// The states of all jobs, by the engine's ids.
-type States = Result<HashMap<String, EngineStatus>, EngineError>;
-
-/// The last answer about all jobs, so that a call that shows many jobs asks once.
-static LAST: Mutex<Option<(Instant, States)>> = Mutex::new(None);
+/// The last answers by the job that was asked about, `None` for all, so that a call that shows many jobs
+/// asks once, and one that follows a job asks rarely.
+type Answers =
+    HashMap<(EngineKind, Option<EngineRef>), (Instant, Result<EngineStates, EngineError>)>;
+static ANSWERS: Mutex<Option<Answers>> = Mutex::new(None);
 
 /// How many jobs a caller asks about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,12 @@ pub(in crate::commands) enum Ask {
     One,
     /// About many, one after the other: the engine is asked about all at once.
     Many,
+}
+
+impl Ask {
+    pub(in crate::commands) fn about(jobs: usize) -> Self {
+        if jobs == 1 { Self::One } else { Self::Many }
+    }
 }
 
 /// Returns what the engine of a job knows about it; `None` for a job of this machine and for one that
@@ -44,29 +50,36 @@ pub(in crate::commands) fn engine_status(
     let Some(job) = reference(dir, record) else {
         return Some(Ok(EngineStatus::Unknown));
     };
-    let query = |job| engine(kind, QUERY_TIMEOUT).and_then(|engine| engine.query(job));
-    let gone = || EngineStatus::Ended("gone from the queue".to_owned());
+    let mut found = Ok(None);
     if ask == Ask::Many {
-        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.as_ref().is_none_or(|(at, _)| at.elapsed() > MAX_AGE) {
-            *last = Some((Instant::now(), query(None)));
-        }
-        match &last.as_ref()?.1 {
-            Err(error) => return Some(Err(error.clone())),
-            Ok(states) => {
-                let status = states.get(&job.id);
-                // A live job that is missing has ended, or was submitted since this answer.
-                if status.is_some() || !record.status.is_live() {
-                    return Some(Ok(status.cloned().unwrap_or_else(gone)));
-                }
-            }
-        }
+        found = find(kind, None, &job);
     }
-    let mut states = match query(Some(&job)) {
-        Ok(states) => states,
-        Err(error) => return Some(Err(error)),
-    };
-    Some(Ok(states.remove(&job.id).unwrap_or_else(gone)))
+    // A live job that is missing has ended, or was submitted since the answer about all.
+    if ask == Ask::One || (record.status.is_live() && matches!(found, Ok(None))) {
+        found = find(kind, Some(&job), &job);
+    }
+    let gone = || EngineStatus::Ended("gone from the queue".to_owned());
+    Some(found.map(|status| status.unwrap_or_else(gone)))
+}
+
+/// Finds the job in the answer about the `asked` one, or about all.
+fn find(
+    kind: EngineKind,
+    asked: Option<&EngineRef>,
+    job: &EngineRef,
+) -> Result<Option<EngineStatus>, EngineError> {
+    let mut answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let answers = answers.get_or_insert_default();
+    answers.retain(|_, (at, _)| at.elapsed() <= MAX_AGE);
+    let (_, answer) = answers.entry((kind, asked.cloned())).or_insert_with(|| {
+        let now = Instant::now();
+        let engine = engine(kind, QUERY_TIMEOUT);
+        (now, engine.and_then(|engine| engine.query(asked.map(std::slice::from_ref))))
+    });
+    match answer {
+        Ok(states) => Ok(states.get(&job.id).cloned()),
+        Err(error) => Err(error.clone()),
+    }
 }
 
 /// Returns what the engine calls the job, if that is known.

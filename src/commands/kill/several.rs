@@ -1,13 +1,18 @@
 //! Kills several jobs at the same time, in the time of one.
 
+use std::collections::{HashMap, HashSet};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{KILL_TIMEOUT, KillAnswer, STILL_ENDING, kill_until, open_worker, request_kill};
+use super::{
+    KILL_TIMEOUT, KillAnswer, STILL_ENDING, answer_of_engine, kill_until, open_worker, request_kill,
+};
+use crate::commands::engine_jobs;
 use crate::commands::parallel::for_each_job;
 use crate::error::Error;
-use crate::job::JobId;
+use crate::job::{JobId, Record};
 use crate::process::{JobMarker, Orphans};
-use crate::store::{Liveness, Store, is_independent};
+use crate::store::{JobDir, Liveness, Store, is_independent};
 
 /// Maximum number of jobs that are killed at the same time.
 const MAX_THREADS: usize = 64;
@@ -24,18 +29,57 @@ pub(super) fn kill_several(store: &Store, ids: &[JobId]) -> Vec<Result<KillAnswe
     if let [id] = ids {
         return vec![kill_until(store, id, until)];
     }
-    end_orphans(store, ids);
-    // Jobs beyond the threads have to wait: their workers begin to end them meanwhile.
-    for id in ids.iter().skip(MAX_THREADS) {
-        let dir = store.job(id);
-        if dir.check().is_ok()
-            && let Ok(Some(worker)) = open_worker(&dir, false)
-        {
-            // A failure is reported below.
-            let _ = request_kill(&worker);
-        }
+    let on_engine = end_orphans(store, ids);
+    let mut local = ids.to_vec();
+    if !on_engine.is_empty() {
+        let others: HashSet<&JobId> = on_engine.iter().map(|(dir, _)| dir.id()).collect();
+        local.retain(|id| !others.contains(id));
     }
-    for_each_job(ids, MAX_THREADS, |id| kill_in_time(store, id, until))
+    let mut answers: HashMap<JobId, Result<KillAnswer, Error>> = HashMap::new();
+    thread::scope(|scope| {
+        let others = match on_engine.as_slice() {
+            [] => None,
+            _ => Some(scope.spawn(|| kill_on_engine(store, on_engine, until))),
+        };
+        // Jobs beyond the threads have to wait: their workers begin to end them meanwhile.
+        for id in local.iter().skip(MAX_THREADS) {
+            let dir = store.job(id);
+            if dir.check().is_ok()
+                && let Ok(Some(worker)) = open_worker(&dir, false)
+            {
+                // A failure is reported below.
+                let _ = request_kill(&worker);
+            }
+        }
+        let killed = for_each_job(&local, MAX_THREADS, |id| kill_in_time(store, id, until));
+        answers.extend(local.into_iter().zip(killed));
+        if let Some(others) = others {
+            answers.extend(others.join().unwrap_or_default());
+        }
+    });
+    let still_ending = |id: &JobId| Err(Error::StillEnding(id.to_string()));
+    ids.iter().map(|id| answers.remove(id).unwrap_or_else(|| still_ending(id))).collect()
+}
+
+/// Kills these jobs, which have an engine. Returns their answers.
+fn kill_on_engine(
+    store: &Store,
+    mut jobs: Vec<(JobDir, Record)>,
+    until: Instant,
+) -> Vec<(JobId, Result<KillAnswer, Error>)> {
+    let mut answers = Vec::new();
+    while let Some((_, first)) = jobs.first() {
+        let kind = engine_jobs::kind(&first.spec);
+        let (same, others): (Vec<_>, Vec<_>) =
+            jobs.into_iter().partition(|(_, record)| engine_jobs::kind(&record.spec) == kind);
+        let ids: Vec<JobId> = same.iter().map(|(dir, _)| dir.id().clone()).collect();
+        for (id, killed) in ids.into_iter().zip(engine_jobs::kill(same, until)) {
+            let answer = answer_of_engine(store, &id, killed);
+            answers.push((id, answer));
+        }
+        jobs = others;
+    }
+    answers
 }
 
 /// Kills a job. It is an error if the time is over before the job has ended.
@@ -50,13 +94,16 @@ fn kill_in_time(store: &Store, id: &JobId, until: Instant) -> Result<KillAnswer,
 }
 
 /// Ends the processes of the lost jobs among these in one search, which reads all processes of this
-/// machine. What it leaves is ended, or reported, when the verdict of each job is written.
-fn end_orphans(store: &Store, ids: &[JobId]) {
-    let (mut locks, mut markers) = (Vec::new(), Vec::new());
+/// machine. What it leaves is ended, or reported, when the verdict of each job is written. Returns the
+/// jobs with an engine.
+fn end_orphans(store: &Store, ids: &[JobId]) -> Vec<(JobDir, Record)> {
+    let (mut locks, mut markers, mut on_engine) = (Vec::new(), Vec::new(), Vec::new());
     for id in ids {
         let dir = store.job(id);
         let Ok(record) = dir.load_checked() else { continue };
-        if markers.len() < MAX_LOST
+        if record.spec.engine.is_some() {
+            on_engine.push((dir, record));
+        } else if markers.len() < MAX_LOST
             && matches!(dir.liveness(&record), Ok(Liveness::Lost))
             && let Ok(Some(lock)) = dir.try_lock()
         {
@@ -66,7 +113,7 @@ fn end_orphans(store: &Store, ids: &[JobId]) {
     }
     // The search for one job is that of its verdict.
     if markers.len() < 2 {
-        return;
+        return on_engine;
     }
     let orphans = Orphans {
         markers: &markers,
@@ -75,4 +122,5 @@ fn end_orphans(store: &Store, ids: &[JobId]) {
         is_independent: &is_independent,
     };
     orphans.end(Instant::now() + SEARCH_TIMEOUT);
+    on_engine
 }

@@ -8,6 +8,7 @@ use super::{Notice, Watch, exit_status_for};
 use crate::arguments::Format;
 use crate::commands::Call;
 use crate::commands::answer::{self, Dialog, DialogStep};
+use crate::commands::engine_jobs::Ask;
 use crate::commands::kill;
 use crate::commands::logs::{ConversationFeed, FeedOptions};
 use crate::commands::observe::observe;
@@ -207,7 +208,7 @@ impl<'a> Follower<'a> {
             self.line = self.call.printer.live_line();
         }
         if let Some(line) = &mut self.line {
-            line.show(&status_view(self.store, record));
+            line.show(&status_view(self.store, record, Ask::One));
         }
     }
 

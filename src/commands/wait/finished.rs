@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Waited, exit_status};
+use crate::commands::engine_jobs::Ask;
 use crate::commands::observe::observe;
 use crate::commands::result::{ResultAnswer, result_within};
 use crate::commands::status::status_view;
@@ -23,13 +24,16 @@ pub(super) struct FinishedResults {
     pub(super) max_chars: usize,
     /// A named job does not exist or cannot be read: the others were not waited for.
     pub(super) has_unknown: bool,
+    /// How engines are asked about live jobs.
+    ask: Ask,
 }
 
 impl FinishedResults {
     /// Results of so many jobs in an answer of at most `bound` characters.
     pub(super) fn within(bound: Option<usize>, number: usize) -> Self {
         let max_chars = bound.map_or(usize::MAX, |bound| (bound / number.max(1)).saturating_sub(2));
-        Self { results: BTreeMap::new(), bound, max_chars, has_unknown: false }
+        let ask = Ask::about(number);
+        Self { results: BTreeMap::new(), bound, max_chars, has_unknown: false, ask }
     }
 
     pub(super) fn is_short(&self) -> bool {
@@ -70,7 +74,7 @@ impl FinishedResults {
     fn present_state(&self, store: &Store, id: &JobId) -> Result<Waited, Error> {
         let observed = observe(store, id)?;
         if observed.record.status.is_live() {
-            return Ok(Waited::Live(Box::new(status_view(store, &observed.record))));
+            return Ok(Waited::Live(Box::new(status_view(store, &observed.record, self.ask))));
         }
         Ok(Waited::Ended(self.result(store, id)?))
     }

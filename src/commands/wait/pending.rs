@@ -101,7 +101,7 @@ impl<'a> PendingJobs<'a> {
         if self.next_question? <= Instant::now() {
             for (dir, live) in self.dirs.iter().zip(&self.live) {
                 if *live && dir.is_on_engine() {
-                    end_if_lost(dir, Ask::Many);
+                    end_if_lost(dir, Ask::about(self.dirs.len()));
                 }
             }
             self.next_question = Some(Instant::now() + ENGINE_INTERVAL);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::commands::engine_jobs::Ask;
 use crate::commands::observe::observe;
 use crate::commands::status::status_view;
 use crate::commands::watch::Notice;
@@ -91,7 +92,8 @@ impl WaitProgress {
             if (self.states[index].is_none() || is_shown)
                 && let Ok(observed) = observe(store, dir.id())
             {
-                self.states[index] = Some(status_view(store, &observed.record));
+                self.states[index] =
+                    Some(status_view(store, &observed.record, Ask::about(dirs.len())));
             }
             reloaded += 1;
         }
