@@ -23,12 +23,13 @@ use text::{SKILL, code_blocks, spans};
 const MAX_WORDS: usize = 899;
 
 /// What is neither a command, nor an option, nor a word of the answers.
-const OTHER_SPANS: [&str; 8] = [
+const OTHER_SPANS: [&str; 9] = [
     "#",
     "$",
     "--wake",
     "background: true, timeoutSeconds: 0",
     "exec",
+    "run_in_background: true",
     "session=",
     "{error, code, hint}",
     "~/.openclaw",
