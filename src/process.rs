@@ -53,7 +53,9 @@ pub(crate) use marker::{JobMarker, has_own_marker, set_marker};
 pub(crate) use orphans::{Orphans, is_below_any};
 pub(crate) use poll::{RawStdin, readable_within, wait_reader_closed};
 use proc::with_ancestors;
-pub(crate) use proc::{ProcessId, check as check_proc, descends_from, holds_lock, is_this_program};
+pub(crate) use proc::{
+    ProcessId, check as check_proc, descends_from, holds_lock, is_this_program, process_in,
+};
 pub(crate) use reaping::{Reaped, adopt_orphans, detach, reap, reap_in_background};
 #[cfg(target_os = "linux")]
 pub(crate) use rename::rename_to_free_name;

@@ -4,6 +4,7 @@ mod changes;
 mod exclude;
 mod git;
 mod head;
+mod hidden_work;
 mod include;
 mod inspect;
 mod make;

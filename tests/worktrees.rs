@@ -8,6 +8,8 @@ mod changes;
 mod crashes;
 #[path = "worktrees/folders.rs"]
 mod folders;
+#[path = "worktrees/hidden_work.rs"]
+mod hidden_work;
 #[path = "worktrees/odd_repositories.rs"]
 mod odd_repositories;
 #[path = "worktrees/options.rs"]

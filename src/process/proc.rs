@@ -1,7 +1,7 @@
 //! Information about processes: proc(5) on Linux, ps(1) on other systems.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::own_pid;
 
@@ -396,4 +396,19 @@ pub(super) fn with_ancestors(pid: i32) -> impl Iterator<Item = Process> {
 /// Returns whether a process is a descendant of `ancestor`.
 pub(crate) fn descends_from(pid: i32, ancestor: i32) -> bool {
     with_ancestors(pid).any(|process| process.parent == ancestor)
+}
+
+/// Returns another process that works in a directory, and its name. Only Linux tells the working
+/// directories, and only those of the user's own processes.
+pub(crate) fn process_in(directory: &Path) -> Option<(i32, String)> {
+    for pid in pids().ok()?.pids {
+        if pid as u32 != std::process::id()
+            && let Ok(dir) = std::fs::read_link(format!("/proc/{pid}/cwd"))
+            && dir.starts_with(directory)
+            && let Some(process) = Process::living(pid)
+        {
+            return Some((pid, process.name));
+        }
+    }
+    None
 }

@@ -1,17 +1,18 @@
 //! Removing the worktree of an ended job, if nothing is lost by that.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::git::{self, GitOutput, Location, query};
+use super::hidden_work;
 use super::repository::{is_empty_directory, list, resolved};
 use crate::error::WorktreeError;
 use crate::fault_point::fault_point;
 use crate::job::{Worktree, WorktreeView};
+use crate::process;
 use crate::text::plural;
 
 /// File in the git directory of a worktree whose removal has begun: its last commit and the attempt
@@ -19,6 +20,9 @@ use crate::text::plural;
 const MARK: &str = "claudejob-removal";
 /// Time limit for the deletion of a worktree.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a git in the worktree is awaited.
+const GIT_TIMEOUT: Duration = Duration::from_secs(2);
+const GIT_INTERVAL: Duration = Duration::from_millis(20);
 /// Files in the git directory of a worktree while git has begun something and not ended it.
 const UNFINISHED: [(&str, &str); 7] = [
     ("MERGE_HEAD", "a merge"),
@@ -76,11 +80,15 @@ impl<'a> Removal<'a> {
             if removal.tip.is_none() {
                 return Err(format!("its branch {} is gone", worktree.branch));
             }
+            hidden_work::check_detached(Location::Repository(repository), &own_dir)?;
             removal.check_files(&own_dir)?;
             removal.own_dir = Some(own_dir);
         }
         if let Some(tip) = &removal.tip {
             check_merged(worktree, tip)?;
+        }
+        if let Some((pid, name)) = process_in(Path::new(&worktree.path)) {
+            return Err(format!("process {pid} ({name}) works in its worktree"));
         }
         Ok(removal)
     }
@@ -163,8 +171,7 @@ impl<'a> Removal<'a> {
             let changes = plural(changes.len(), "uncommitted change");
             return Err(format!("its worktree {} has {changes}", path.display()));
         }
-        check_hidden_files(path)?;
-        check_own_refs(path)
+        hidden_work::check(path)
     }
 
     /// Removes the worktree and then its branch. If the process dies in the middle, another removal
@@ -225,13 +232,26 @@ impl<'a> Removal<'a> {
     }
 }
 
+/// Returns a process that works in the worktree. A git that another command asks about the worktree
+/// soon ends.
+fn process_in(path: &Path) -> Option<(i32, String)> {
+    let until = Instant::now() + GIT_TIMEOUT;
+    loop {
+        let found = process::process_in(path);
+        if !found.as_ref().is_some_and(|(_, name)| name == "git") || Instant::now() >= until {
+            return found;
+        }
+        sleep(GIT_INTERVAL);
+    }
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn text(error: WorktreeError) -> String {
     error.to_string()
 }
 
 /// Asks git a question whose failure means that the state is unknown.
-fn ask<'a>(location: impl Into<Location<'a>>, args: &[&str]) -> Result<Vec<u8>, String> {
+pub(super) fn ask<'a>(location: impl Into<Location<'a>>, args: &[&str]) -> Result<Vec<u8>, String> {
     let location = location.into();
     let dir = location.path();
     let output = query(location, args).map_err(text)?;
@@ -261,16 +281,6 @@ fn branch_tip(worktree: &Worktree) -> Result<Option<String>, String> {
     Ok(None)
 }
 
-/// Refuses a worktree with refs that are removed with it, such as `refs/worktree/x`.
-fn check_own_refs(path: &Path) -> Result<(), String> {
-    let own = ["refs/worktree", "refs/bisect", "refs/rewritten"];
-    let found = ask(path, &[&["for-each-ref", "--format=%(refname)"], &own[..]].concat())?;
-    match String::from_utf8_lossy(&found).lines().next() {
-        Some(name) => Err(format!("its worktree has a ref of its own, {name}")),
-        None => Ok(()),
-    }
-}
-
 /// Refuses a worktree that is locked, or in which git has begun something. Returns whether its lock
 /// is that of its preparation, which has ended by now.
 fn check_state(own_dir: &Path, own_lock: &str) -> Result<bool, String> {
@@ -291,7 +301,7 @@ fn check_state(own_dir: &Path, own_lock: &str) -> Result<bool, String> {
 }
 
 /// Returns the changed and untracked files, each with its state in two letters.
-fn changes(path: &Path) -> Result<Vec<Vec<u8>>, String> {
+pub(super) fn changes(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     let args = [
         // A program that watches the files may be wrong.
         "-c",
@@ -306,30 +316,6 @@ fn changes(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     let output = ask(path, &args)?;
     let files = output.split(|byte| *byte == 0).filter(|file| !file.is_empty());
     Ok(files.map(<[u8]>::to_vec).collect())
-}
-
-/// Refuses files that git does not look at: those whose changes it was told to ignore, and those in
-/// the directory of a submodule that is not checked out.
-fn check_hidden_files(path: &Path) -> Result<(), String> {
-    let output = ask(path, &["ls-files", "-v", "--stage", "-z"])?;
-    for entry in output.split(|byte| *byte == 0) {
-        // Such as "H 100644 HASH 0\tNAME".
-        let Some(tab) = memchr::memchr(b'\t', entry) else { continue };
-        let (tag, name) = (entry[0], &entry[tab + 1..]);
-        let file = path.join(OsStr::from_bytes(name));
-        let name = String::from_utf8_lossy(name);
-        // Lower case: assume-unchanged. S: skip-worktree; a sparse checkout has no such file.
-        if tag.is_ascii_lowercase() || tag == b'S' && file.symlink_metadata().is_ok() {
-            return Err(format!("git ignores changes of {name} in its worktree"));
-        }
-        if entry[1..].starts_with(b" 160000 ")
-            && !file.join(".git").exists()
-            && fs::read_dir(&file).is_ok_and(|mut files| files.next().is_some())
-        {
-            return Err(format!("git ignores the files in {name}, an empty submodule"));
-        }
-    }
-    Ok(())
 }
 
 /// Checks that every commit of the branch is in the base, as that is now, or in its upstream.

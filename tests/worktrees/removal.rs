@@ -12,13 +12,13 @@ use crate::{git, sandbox, tree};
 
 /// Runs a job with a worktree of its own.
 #[track_caller]
-fn finished(id: &str) -> Sandbox {
+pub(crate) fn finished(id: &str) -> Sandbox {
     let sandbox = sandbox();
     sandbox.run_job(id, &["--worktree"]).expect_end(0, "completed", None);
     sandbox
 }
 
-fn commit(dir: &Path, name: &str) {
+pub(crate) fn commit(dir: &Path, name: &str) {
     fs::write(dir.join(name), "").unwrap();
     git(dir, &["add", name]);
     git(dir, &["commit", "--quiet", "--message", name]);
@@ -30,7 +30,7 @@ fn branches(sandbox: &Sandbox) -> String {
 
 /// Asserts that neither the job nor its worktree was removed, and why.
 #[track_caller]
-fn assert_stays(sandbox: &Sandbox, answer: &Answer, why: &str) {
+pub(crate) fn assert_stays(sandbox: &Sandbox, answer: &Answer, why: &str) {
     assert_eq!((answer.code, &answer["removed"]), (1, &0.into()), "{why}: {answer:?}");
     let error = answer["left"][0]["error"].as_str().unwrap();
     assert!(error.contains(why), "{why}: {error}");
@@ -38,7 +38,7 @@ fn assert_stays(sandbox: &Sandbox, answer: &Answer, why: &str) {
 }
 
 #[track_caller]
-fn assert_removed(sandbox: &Sandbox, answer: &Answer) {
+pub(crate) fn assert_removed(sandbox: &Sandbox, answer: &Answer) {
     assert_eq!((answer.code, &answer["removed"]), (0, &1.into()), "{answer:?}");
     assert!(!tree(sandbox, "a").exists());
     assert_eq!(branches(sandbox), "");
@@ -107,6 +107,7 @@ fn work_in_a_worktree_keeps_it() {
     git(&dir, &["checkout", "--quiet", "--detach"]);
     commit(&dir, "detached");
     assert_stays(&sandbox, &rm(), "not on its branch claudejob/a");
+    git(&dir, &["branch", "kept"]);
     git(&dir, &["checkout", "--quiet", "claudejob/a"]);
     // An ignored worktree within it.
     git(&dir, &["worktree", "add", "--quiet", ".claude/worktrees/x", "-b", "x"]);
