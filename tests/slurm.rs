@@ -43,9 +43,13 @@ impl Cluster {
 
     /// Runs a job as a node does. Returns its exit status.
     fn run_on_node(&self, id: &str) -> JoinHandle<i32> {
+        self.run_again_on_node(id, "0")
+    }
+
+    fn run_again_on_node(&self, id: &str, restarts: &str) -> JoinHandle<i32> {
         let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slurm/slurm.sh");
         let mut node = Command::new(stand_in);
-        node.args(["run", id]).env_clear().envs(self.sandbox.environment());
+        node.args(["run", id, restarts]).env_clear().envs(self.sandbox.environment());
         std::thread::spawn(move || node.status().unwrap().code().unwrap_or(-1))
     }
 
@@ -61,6 +65,12 @@ impl Cluster {
 
     fn set_state(&self, id: &str, state: &str) {
         fs::write(self.dir.join(format!("{id}.state")), format!("{state}\n")).unwrap();
+    }
+
+    /// Ends a running job as Slurm does.
+    fn end(&self, id: &str) {
+        let mut scancel = Command::new(self.sandbox.path("bin/scancel"));
+        assert!(scancel.arg(id).envs(self.sandbox.environment()).status().unwrap().success());
     }
 
     /// How often a command was called.
@@ -143,8 +153,8 @@ fn status_and_list_show_why_a_job_waits() {
     for id in ["a", "b", "c"] {
         assert_eq!(cluster.start(id, &[]).code, 0);
     }
-    cluster.set_state("2", "PENDING||Resources");
-    cluster.set_state("3", "RUNNING|n1|None");
+    cluster.set_state("2", "PENDING|0||Resources");
+    cluster.set_state("3", "RUNNING|0|n1|None");
     let status = cluster.sandbox.status("b");
     assert_eq!(
         (status.text("status"), &status["waitingFor"]["why"]),
@@ -204,7 +214,7 @@ fn jobs_that_continue_are_one_array() {
     let call = ["start", "--on", "slurm", "--max-parallel", "2", "--from", "-"];
     assert_eq!(cluster.sandbox.run_with_stdin(call, lines).code, 0);
     for id in ["1_0", "1_1", "1_2", "2"] {
-        cluster.set_state(id, "NODE_FAIL|n2|None");
+        cluster.set_state(id, "NODE_FAIL|0|n2|None");
     }
     fs::write(cluster.dir.join("refuse"), "Invalid account").unwrap();
     let refused = cluster.sandbox.run(["recover", "--all"]);
@@ -253,7 +263,7 @@ fn a_pending_job_is_killed_and_cancelled() {
     assert_eq!(cluster.start("a", &[]).code, 0);
     let killed = cluster.sandbox.run(["kill", "a"]);
     assert_eq!((killed.code, &killed["killed"]), (0, &true.into()), "{killed:?}");
-    assert_eq!(cluster.read("1.state"), "CANCELLED||None\n");
+    assert_eq!(cluster.read("1.state"), "CANCELLED|0||None\n");
     cluster.sandbox.wait("a").expect_end(3, "killed", None);
     assert_eq!(cluster.sandbox.run(["kill", "a"]).code, 0);
 }
@@ -262,7 +272,7 @@ fn a_pending_job_is_killed_and_cancelled() {
 fn a_kill_says_if_the_node_does_not_answer() {
     let cluster = Cluster::new("result done");
     assert_eq!(cluster.start("a", &[]).code, 0);
-    cluster.set_state("1", "RUNNING|n2|None");
+    cluster.set_state("1", "RUNNING|0|n2|None");
     // No process of this number can be signalled.
     fs::write(cluster.dir.join("1.pid"), "-0").unwrap();
     let killed = cluster.sandbox.run(["kill", "a"]);
@@ -286,7 +296,7 @@ fn several_jobs_are_killed_by_few_commands() {
         }
     }
     assert_eq!(cluster.sandbox.run(["start", "local", "-p", "x", "--label", "of=x"]).code, 0);
-    cluster.set_state("5", "NODE_FAIL|n2|None");
+    cluster.set_state("5", "NODE_FAIL|0|n2|None");
     cluster.sandbox.wait("e").expect_end(1, "failed", Some("worker_died"));
     fs::remove_file(cluster.dir.join("calls")).unwrap();
     let answer = cluster.sandbox.run(["kill", "a", "b", "c", "d", "e", "local"]);
@@ -310,7 +320,7 @@ fn a_job_that_its_engine_has_lost_gets_a_verdict() {
     let cluster = Cluster::new("result done");
     assert_eq!(cluster.start("a", &[]).code, 0);
     assert_eq!(cluster.start("b", &[]).code, 0);
-    cluster.set_state("1", "NODE_FAIL|n2|None");
+    cluster.set_state("1", "NODE_FAIL|0|n2|None");
     let waited = cluster.sandbox.wait("a");
     waited.expect_end(1, "failed", Some("worker_died"));
     assert!(waited.text("error").ends_with("without a verdict (NODE_FAIL)"), "{waited:?}");
@@ -356,7 +366,7 @@ fn a_node_runs_the_job_and_exits_as_it_ends() {
     waited.expect_end(0, "completed", None);
     assert_eq!(waited["result"], "Done.");
     assert_eq!(node.join().unwrap(), 0);
-    assert_eq!(cluster.read("1.state"), "COMPLETED|n1|None\n");
+    assert_eq!(cluster.read("1.state"), "COMPLETED|0|n1|None\n");
     let status = cluster.sandbox.status("a");
     assert_eq!((status.text("status"), cluster.calls("squeue") > 0), ("completed", true));
     let events = cluster.sandbox.run(["events", "a"]);
@@ -402,14 +412,48 @@ fn a_message_reaches_the_node() {
 }
 
 #[test]
+fn a_requeued_job_is_queued_until_it_ends() {
+    let cluster = Cluster::new("session\ninit\nread\nfresh rest\nresult Done.");
+    assert_eq!(cluster.start("a", &[]).code, 0);
+    let node = cluster.run_on_node("1");
+    cluster.await_status("a", "running");
+    let command = cluster.sandbox.command(["wait", "a"]);
+    let wait = std::thread::spawn(move || Answer::from_command(command, Vec::new()));
+    fs::write(cluster.dir.join("1.requeue"), "").unwrap();
+    cluster.end("1");
+    assert_eq!(node.join().unwrap(), 1);
+    fs::remove_file(cluster.dir.join("1.requeue")).unwrap();
+    let status = cluster.sandbox.status("a");
+    assert_eq!(
+        (status.text("status"), &status["waitingFor"]["why"], &status["reason"]),
+        ("queued", &"BeginTime".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(cluster.sandbox.run(["list"]).json[0]["status"], "queued");
+    let present = cluster.sandbox.run(["wait", "a", "--timeout", "0"]);
+    assert_eq!((present.code, present.text("status")), (124, "queued"), "{present:?}");
+    let refused = cluster.sandbox.run(["recover", "a"]);
+    assert!(refused.text("error").ends_with("it is queued"), "{refused:?}");
+    fs::write(cluster.dir.join("down"), "").unwrap();
+    let status = cluster.sandbox.status("a");
+    let warning = status["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("its engine, which may start it again, does not"), "{status:?}");
+    assert_eq!(status["reason"], "terminated");
+    fs::remove_file(cluster.dir.join("down")).unwrap();
+    // The node begins, and has not yet started the worker.
+    cluster.set_state("1", "RUNNING|1|n2|None");
+    assert_eq!(cluster.sandbox.status("a").text("status"), "starting");
+    let node = cluster.run_again_on_node("1", "1");
+    wait.join().unwrap().expect_end(0, "completed", None);
+    assert_eq!(node.join().unwrap(), 0);
+}
+
+#[test]
 fn recover_and_resume_submit_the_job_again() {
     let cluster = Cluster::new("session\ninit\nread\nfresh rest\nresult Done.");
     assert_eq!(cluster.start("a", &[]).code, 0);
     let node = cluster.run_on_node("1");
     cluster.await_status("a", "running");
-    // As Slurm ends a job.
-    let mut scancel = Command::new(cluster.sandbox.path("bin/scancel"));
-    assert!(scancel.arg("1").envs(cluster.sandbox.environment()).status().unwrap().success());
+    cluster.end("1");
     assert_eq!(node.join().unwrap(), 1);
     cluster.sandbox.wait("a").expect_end(1, "failed", Some("terminated"));
     fs::write(cluster.dir.join("refuse"), "Invalid account").unwrap();

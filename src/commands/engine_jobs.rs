@@ -20,7 +20,8 @@ use crate::store::{JobDir, Store};
 pub(super) use attempt::begin_attempt;
 pub(super) use ending::{kill, wake};
 pub(super) use states::Ask;
-pub(super) use view::{end_if_lost, view};
+pub(super) use states::forget_answers;
+pub(super) use view::{is_live, may_restart, settle, view};
 
 /// Time limit of a submission: longer than Slurm's commands wait for its controller.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(30);

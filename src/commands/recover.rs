@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
-use super::engine_jobs::{self, Ask, end_if_lost, env_of};
+use super::engine_jobs::{self, Ask, env_of, settle};
 use super::failed_dependency::failed_dependency;
 use super::host_takeover::refuse_other_host;
 pub(crate) use super::launching::Recovered;
@@ -61,7 +61,9 @@ impl RecoverArgs {
         let deadline = Instant::now() + SWEEP_TIMEOUT;
         let recovery = Recovery { store: &store, detach, profile, env: &call.env, deadline };
         match selected.ids.as_slice() {
-            [id] if !selected.is_several() => call.print(&recovery.recover(id)?.submit(&store)?),
+            [id] if !selected.is_several() => {
+                call.print(&recovery.recover(id, Ask::One)?.submit(&store)?)
+            }
             ids if !selected.is_selection => call.print(&recovery.recover_named(ids)),
             // A login that was refused is renewed by the caller, who then names or selects the job.
             ids if self.all => call.print(&recovery.recover_fitting(ids, Record::is_cut_off)),
@@ -167,7 +169,7 @@ impl RecoverAllAnswer {
 pub(super) fn recover(store: &Store, id: &JobId, env: &Env) -> Result<Recovered, Error> {
     let deadline = Instant::now() + SWEEP_TIMEOUT;
     Recovery { store, detach: DetachMode::Auto, profile: None, env, deadline }
-        .recover(id)?
+        .recover(id, Ask::One)?
         .submit(store)
 }
 
@@ -183,17 +185,17 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    /// Observes a job, after the verdict of one whose engine has ended it was written.
+    /// Observes a job, also by its engine.
     fn observe(&self, id: &JobId, ask: Ask) -> Result<Observed, LoadError> {
-        let observed = try_load_settled(self.store, id, self.deadline)?;
-        if observed.record.spec.engine.is_some() && end_if_lost(&observed.dir, ask) {
-            return try_load_settled(self.store, id, self.deadline);
+        let mut observed = try_load_settled(self.store, id, self.deadline)?;
+        if observed.record.spec.engine.is_some() {
+            observed.record = settle(&observed.dir, observed.record, ask).record;
         }
         Ok(observed)
     }
 
-    fn recover(&self, id: &JobId) -> Result<Begun, Error> {
-        let observed = self.observe(id, Ask::One)?;
+    fn recover(&self, id: &JobId, ask: Ask) -> Result<Begun, Error> {
+        let observed = self.observe(id, ask)?;
         refuse_other_host(&observed.dir, &observed.record)?;
         if !observed.record.is_recoverable() {
             return Err(Error::NotRecoverable(id.to_string(), refusal_reason(&observed.record)));
@@ -205,7 +207,7 @@ impl Recovery<'_> {
     fn recover_named(&self, ids: &[JobId]) -> RecoverAllAnswer {
         let mut begun = Vec::new();
         for id in dependencies_first(self.store, ids) {
-            let result = self.recover(&id);
+            let result = self.recover(&id, Ask::about(ids.len()));
             begun.push((id, result));
         }
         RecoverAllAnswer::submit(self.store, begun)

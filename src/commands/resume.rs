@@ -5,7 +5,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::Call;
-use super::engine_jobs::{Ask, end_if_lost, env_of};
+use super::engine_jobs::{Ask, env_of, settle};
 use super::failed_dependency::refuse_failed_dependency;
 use super::host_takeover::refuse_other_host;
 use super::launching::{Begun, Recovered, begin_attempt, folder_warning};
@@ -62,8 +62,9 @@ impl ResumeArgs {
             return call.print(&resume(&store, request(id), &call.env)?);
         }
         let mut begun = Vec::new();
+        let ask = Ask::about(selected.ids.len());
         for id in dependencies_first(&store, &selected.ids) {
-            let result = begin(&store, request(&id), &call.env);
+            let result = begin(&store, request(&id), &call.env, ask);
             begun.push((id, result));
         }
         call.print(&RecoverAllAnswer::submit(&store, begun))
@@ -86,15 +87,15 @@ pub(crate) struct ResumeRequest {
 /// messages, followed by this message. If claude never began a session, the attempt begins with
 /// the prompt, after the job's dependencies.
 pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result<Recovered, Error> {
-    begin(store, request, env)?.submit(store)
+    begin(store, request, env, Ask::One)?.submit(store)
 }
 
 /// Like [`resume`], but leaves the submission of a job with an engine to the caller.
-fn begin(store: &Store, request: ResumeRequest, env: &Env) -> Result<Begun, Error> {
+fn begin(store: &Store, request: ResumeRequest, env: &Env, ask: Ask) -> Result<Begun, Error> {
     let (id, message) = (request.id, request.message);
     let mut observed = try_load_settled(store, &id, Instant::now() + SWEEP_TIMEOUT)?;
-    if observed.record.spec.engine.is_some() && end_if_lost(&observed.dir, Ask::One) {
-        observed = try_load_settled(store, &id, Instant::now() + SWEEP_TIMEOUT)?;
+    if observed.record.spec.engine.is_some() {
+        observed.record = settle(&observed.dir, observed.record, ask).record;
     }
     refuse_other_host(&observed.dir, &observed.record)?;
     if let Some(why) = refusal_reason(&observed.record) {

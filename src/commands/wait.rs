@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 
 use super::Call;
+use super::engine_jobs::may_restart;
 use super::observe::observe;
 use super::result::{Pending, ResultAnswer};
 use super::selecting::{Among, Selected};
@@ -269,7 +270,7 @@ fn wait(
             observed => observed?,
         };
         // A worker that has recorded the end needs a little longer to exit.
-        if observed.live || observed.dir.may_live() {
+        if observed.live || observed.dir.may_live() || may_restart(&observed.record) {
             open.push(observed.dir);
         } else {
             ended.push(id);

@@ -22,8 +22,6 @@ use crate::store::JobDir;
 #[cfg(target_os = "linux")]
 use inotify::InotifyWatches as FileWatches;
 
-/// Poll interval for the files of a job of another machine.
-const REMOTE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Poll interval for files without events from the system.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Poll interval for many files.
@@ -103,7 +101,7 @@ impl Watch {
             let (sender, job) = (self.sender.clone(), job.clone());
             std::thread::spawn(move || {
                 while sender.send(Notice::Changed(index)).is_ok() && job.needs_polling() {
-                    std::thread::sleep(REMOTE_POLL_INTERVAL);
+                    std::thread::sleep(job.poll_interval());
                 }
             });
         }

@@ -46,8 +46,9 @@ pub(crate) struct Submission<'a> {
 pub(crate) enum EngineStatus {
     /// It waits, for the reason that the engine's word names.
     Pending(String),
-    /// It runs on this machine, or its processes there are being ended.
-    Running { node: String },
+    /// It runs on this machine, or its processes there are being ended. Counts how often the engine has
+    /// started it again, or is to do so.
+    Running { node: String, restarts: u32 },
     /// No process of it runs any more, and none will.
     Ended(String),
     /// In a state that this program does not know.

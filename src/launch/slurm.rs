@@ -22,6 +22,8 @@ const DEFAULT_MAX_ARRAY_SIZE: usize = 1001;
 const MAX_SCRIPT_BYTES: usize = 100_000;
 /// Most jobs that a command names.
 const MAX_NAMED_JOBS: usize = 1000;
+/// What `squeue` prints of a job: a line with these fields.
+const QUEUE_FORMAT: &str = "JobArrayID:|,State:|,RestartCnt:|,NodeList:|,Reason:";
 /// Seconds before its time limit at which a job gets SIGTERM: enough for the ladder of a kill.
 const TERM_BEFORE_LIMIT: &str = "--signal=B:TERM@60";
 
@@ -104,8 +106,7 @@ impl Slurm {
     /// Signals jobs, as many as possible by one command. It does so with those that have not ended.
     fn scancel(self, options: &[&str], jobs: &[EngineRef]) -> Result<(), EngineError> {
         for jobs in jobs.chunks(MAX_NAMED_JOBS) {
-            let mut arguments: Vec<String> =
-                options.iter().map(|option| option.to_string()).collect();
+            let mut arguments: Vec<String> = options.iter().copied().map(str::to_owned).collect();
             arguments.extend(ids(jobs));
             match self.run("scancel", &arguments) {
                 Err(error) if !is_gone(&error) => return Err(error),
@@ -134,7 +135,7 @@ impl Engine for Slurm {
             Some(jobs) if jobs.len() <= MAX_NAMED_JOBS => ("-j", ids(jobs).join(",")),
             _ => ("-u", nix::unistd::geteuid().to_string()),
         };
-        let fixed = ["-h", "-r", "-t", "all", "-o", "%i|%T|%N|%r", option];
+        let fixed = ["-h", "-r", "-t", "all", "-O", QUEUE_FORMAT, option];
         let mut arguments = fixed.map(str::to_owned).to_vec();
         arguments.push(value);
         match self.run("squeue", &arguments) {
@@ -217,25 +218,24 @@ pub(crate) fn setting<'a>(config: &'a str, name: &str) -> Option<&'a str> {
 fn states(output: &str) -> EngineStates {
     let mut states = HashMap::new();
     for line in output.lines() {
-        let mut fields = line.splitn(4, '|');
-        let (Some(id), Some(state), Some(node), Some(why)) =
-            (fields.next(), fields.next(), fields.next(), fields.next())
-        else {
-            continue;
-        };
-        let status = match state {
+        let fields: Vec<&str> = line.splitn(5, '|').collect();
+        let [id, state, restarts, node, why] = fields.as_slice() else { continue };
+        let status = match *state {
             "PENDING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" => {
-                EngineStatus::Pending(why.to_owned())
+                EngineStatus::Pending((*why).to_owned())
             }
             "COMPLETING" | "CONFIGURING" | "RESIZING" | "RUNNING" | "SIGNALING" | "STAGE_OUT"
-            | "STOPPED" | "SUSPENDED" => EngineStatus::Running { node: node.to_owned() },
+            | "STOPPED" | "SUSPENDED" => {
+                let restarts = restarts.parse().unwrap_or_default();
+                EngineStatus::Running { node: (*node).to_owned(), restarts }
+            }
             "BOOT_FAIL" | "CANCELLED" | "COMPLETED" | "DEADLINE" | "FAILED" | "NODE_FAIL"
             | "OUT_OF_MEMORY" | "PREEMPTED" | "REVOKED" | "TIMEOUT" => {
-                EngineStatus::Ended(state.to_owned())
+                EngineStatus::Ended((*state).to_owned())
             }
             _ => EngineStatus::Unknown,
         };
-        states.insert(id.to_owned(), status);
+        states.insert((*id).to_owned(), status);
     }
     states
 }

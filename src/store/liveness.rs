@@ -1,10 +1,16 @@
 //! Whether a job is live: its record compared with its lock.
 
 use std::io;
+use std::time::Duration;
 
 use super::{JobDir, StoreError};
 use crate::job::Record;
 use crate::process::{JobMarker, ProcessId};
+
+/// Poll interval for the files of a job of another machine.
+const REMOTE_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The same for a job with an engine, because there may be thousands.
+const ENGINE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The state of a job by its record and its lock. Says who writes the verdict of a job that is
 /// recorded as live.
@@ -89,6 +95,11 @@ impl JobDir {
     /// another machine, or of an engine.
     pub(crate) fn needs_polling(&self) -> bool {
         self.may_live_elsewhere() || self.is_live_on_engine()
+    }
+
+    /// Returns how often to look at the files of such a job.
+    pub(crate) fn poll_interval(&self) -> Duration {
+        if self.is_on_engine() { ENGINE_POLL_INTERVAL } else { REMOTE_POLL_INTERVAL }
     }
 
     /// Whether the directory holds a live job of another machine.

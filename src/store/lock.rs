@@ -14,9 +14,6 @@ use crate::process::{self, ProcessId};
 /// How often the lock is tried again while only readers hold it.
 const MAX_LOCK_TRIES: usize = 100;
 
-/// How often the record of a job of another machine is read while its end is awaited.
-const REMOTE_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// The held lock of a job (flock(2), through std). It belongs to the open file description, so it is
 /// passed on with the descriptor. It is released when the last descriptor is closed, at the latest
 /// when its holder exits.
@@ -102,7 +99,7 @@ impl JobDir {
         drop(file);
         // Neither locks nor events of another machine are visible here.
         while self.needs_polling() {
-            std::thread::sleep(REMOTE_POLL_INTERVAL);
+            std::thread::sleep(self.poll_interval());
         }
         Ok(())
     }

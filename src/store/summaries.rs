@@ -57,8 +57,8 @@ pub(crate) struct Summaries {
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub id: JobId,
-    /// `None` for a job whose record the caller has to read: the job is live or lost, its record
-    /// cannot be read, or the Node skill wrote it.
+    /// `None` for a job whose record the caller has to read: the job is live or lost, its engine may
+    /// start it again, its record cannot be read, or the Node skill wrote it.
     pub ended: Option<EndedJob>,
 }
 
@@ -260,10 +260,15 @@ fn take_one(left: &AtomicUsize) -> bool {
     left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
-/// Whether the record alone says how the job ended. A live job may be a lost one, the records of the
-/// Node skill are decoded differently, and the directory of a job may have been renamed.
+/// Whether the record alone says how the job ended. A live job may be a lost one, an engine may start a
+/// job again that was cut off, the records of the Node skill are decoded differently, and the directory
+/// of a job may have been renamed.
 fn is_final(summary: &Summary, id: &JobId) -> bool {
-    !summary.status.is_live() && !summary.is_of_node_skill() && summary.job_id == *id
+    let may_restart = summary.spec.engine.is_some() && summary.end_state().is_cut_off();
+    !may_restart
+        && !summary.status.is_live()
+        && !summary.is_of_node_skill()
+        && summary.job_id == *id
 }
 
 /// Whether every version of the program would decode the same summary from the job's own record.

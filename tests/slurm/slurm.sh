@@ -1,12 +1,13 @@
 #!/bin/sh
 # Stands in for the commands of a Slurm cluster, under whose names it is called: sbatch, squeue, scancel
 # and scontrol print what those of Slurm 22.05 print. The cluster is the folder $SLURM_STAND_IN:
-#   ID.state    the line of squeue after the id: STATE|NODE|REASON; an array has a file for each task
+#   ID.state    the line of squeue after the id: STATE|RESTARTS|NODE|REASON; an array has a file for each task
 #   ID.args     the arguments of sbatch, one a line         ID.script  the batch script
 #   ID.pid      the process of a job that runs              calls      the commands so far, one a line
 #   refuse      sbatch fails with this message              down       no command reaches the controller
+#   ID.requeue  the job is pending when its process has ended
 #   meanwhile   sbatch runs this script first
-# `slurm.sh run ID` is what a node does with a job.
+# `slurm.sh run ID [RESTARTS]` is what a node does with a job.
 cd "$SLURM_STAND_IN" || exit 1
 command=$(basename "$0")
 echo "$command $(echo "$*" | head -1)" >>calls
@@ -29,9 +30,9 @@ sbatch)
     esac
   done >"$id.args"
   if [ -z "$tasks" ]; then
-    echo 'PENDING||Priority' >"$id.state"
+    echo 'PENDING|0||Priority' >"$id.state"
   else
-    for task in $(seq 0 "$tasks"); do echo 'PENDING||Priority' >"${id}_$task.state"; done
+    for task in $(seq 0 "$tasks"); do echo 'PENDING|0||Priority' >"${id}_$task.state"; done
   fi
   echo "$id"
   if [ -n "$waits" ]; then sh "$id.script" >"$(cat "$id.output")" 2>&1; fi ;;
@@ -60,7 +61,7 @@ scancel)
     why='Job/step already completing or completed'
     case $(cut -d '|' -f 1 "$id.state" 2>/dev/null) in
     RUNNING) kill -s "${signal:-TERM}" "$(cat "$id.pid")"; continue ;;
-    PENDING) [ -z "$signal" ] && echo 'CANCELLED||None' >"$id.state"; continue ;;
+    PENDING) [ -z "$signal" ] && echo 'CANCELLED|0||None' >"$id.state"; continue ;;
     '') why='Invalid job id specified' ;;
     esac
     echo "scancel: error: Kill job error on job id $id: $why" >&2
@@ -72,11 +73,12 @@ scontrol)
     SLURM_VERSION 22.05.8 MaxArraySize "${STAND_IN_ARRAY_SIZE:-1001}" ;;
 slurm.sh)
   id=$2; job=${id%_*}
-  echo "RUNNING|n1|None" >"$id.state"
+  echo "RUNNING|${3:-0}|n1|None" >"$id.state"
   export SLURM_JOB_ID="$id" SLURM_RESTART_COUNT="${3:-0}" SLURMD_NODENAME=n1
   [ "$job" != "$id" ] && export SLURM_ARRAY_JOB_ID="$job" SLURM_ARRAY_TASK_ID="${id#*_}"
   sh -c 'echo $$ >"$1"; exec sh "$2"' run "$id.pid" "$job.script" >>"$(cat "$job.output")" 2>&1
   status=$?
-  if [ "$status" = 0 ]; then echo 'COMPLETED|n1|None'; else echo 'FAILED|n1|NonZeroExitCode'; fi >"$id.state"
+  if [ -e "$id.requeue" ]; then echo 'PENDING|1||BeginTime'
+  elif [ "$status" = 0 ]; then echo 'COMPLETED|0|n1|None'; else echo 'FAILED|0|n1|NonZeroExitCode'; fi >"$id.state"
   exit "$status" ;;
 esac

@@ -50,10 +50,12 @@ impl Victim {
     fn is_running(&mut self, states: &EngineStates) -> bool {
         let state = self.job.as_ref().and_then(|job| states.get(&job.id));
         self.doubt = match state {
-            Some(EngineStatus::Running { node }) if self.record.status.is_live() => Some(format!(
-                "node {node} does not answer; the job is not started again, and what runs there ends \
+            Some(EngineStatus::Running { node, .. }) if self.record.status.is_live() => {
+                Some(format!(
+                    "node {node} does not answer; the job is not started again, and what runs there ends \
                  itself within 60 s, or when the node returns"
-            )),
+                ))
+            }
             _ => None,
         };
         self.doubt.is_some()

@@ -62,6 +62,11 @@ pub(in crate::commands) fn engine_status(
     Some(found.map(|status| status.unwrap_or_else(gone)))
 }
 
+/// Makes sure that answers from now on are newer than this call.
+pub(in crate::commands) fn forget_answers() {
+    *ANSWERS.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
 /// Finds the job in the answer about the `asked` one, or about all.
 fn find(
     kind: EngineKind,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Waited, exit_status};
-use crate::commands::engine_jobs::Ask;
+use crate::commands::engine_jobs::{Ask, may_restart};
 use crate::commands::observe::observe;
 use crate::commands::result::{ResultAnswer, result_within};
 use crate::commands::status::status_view;
@@ -73,9 +73,20 @@ impl FinishedResults {
 
     fn present_state(&self, store: &Store, id: &JobId) -> Result<Waited, Error> {
         let observed = observe(store, id)?;
-        if observed.record.status.is_live() {
-            return Ok(Waited::Live(Box::new(status_view(store, &observed.record, self.ask))));
+        let record = &observed.record;
+        let mut warnings = Vec::new();
+        if record.status.is_live() || may_restart(record) {
+            let view = status_view(store, record, self.ask);
+            if view.status.is_live() {
+                return Ok(Waited::Live(Box::new(view)));
+            }
+            warnings = view.warnings;
         }
-        Ok(Waited::Ended(self.result(store, id)?))
+        let mut result = self.result(store, id)?;
+        if let ResultAnswer::Ended(ended) = &mut result {
+            warnings.retain(|warning| !ended.outcome.warnings.contains(warning));
+            ended.outcome.warnings.extend(warnings);
+        }
+        Ok(Waited::Ended(result))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{FinishedResults, WaitOptions, WaitProgress};
-use crate::commands::engine_jobs::{Ask, end_if_lost};
+use crate::commands::engine_jobs::{Ask, forget_answers, is_live, may_restart};
 use crate::commands::watch::{Notice, Watch};
 use crate::job::{JobId, Status};
 use crate::process::AwaitedSignals;
@@ -11,6 +11,10 @@ use crate::store::{JobDir, RECORD, Store};
 
 /// How often engines are asked about jobs.
 const ENGINE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long to wait before an engine is asked whether it starts a job again that was cut off: others
+/// may be cut off at the same time.
+const RESTART_DELAY: Duration = Duration::from_millis(500);
 
 /// The jobs that have not ended when a wait begins.
 pub(super) struct PendingJobs<'a> {
@@ -23,6 +27,8 @@ pub(super) struct PendingJobs<'a> {
     /// When engines are asked next whether they have ended jobs; `None` if all jobs are of this
     /// machine.
     next_question: Option<Instant>,
+    /// Jobs that were cut off: their engines are asked whether they start them again.
+    cut_off: Vec<usize>,
 }
 
 impl<'a> PendingJobs<'a> {
@@ -43,7 +49,7 @@ impl<'a> PendingJobs<'a> {
         let live = vec![true; dirs.len()];
         let has_engine = dirs.iter().any(JobDir::is_on_engine);
         let next_question = if has_engine { Some(Instant::now()) } else { None };
-        Self { store, options, dirs, live, watch, next_question }
+        Self { store, options, dirs, live, watch, next_question, cut_off: Vec::new() }
     }
 
     /// Returns whether a job is blocked, and a blocked job ends the wait.
@@ -72,7 +78,10 @@ impl<'a> PendingJobs<'a> {
                 let next = progress.next_draw();
                 until = Some(deadline.map_or(next, |at| at.min(next)));
             }
-            if let Some(at) = self.ask_engines() {
+            if self.ask_engines(finished) {
+                return true;
+            }
+            if let Some(at) = self.next_question {
                 until = Some(until.map_or(at, |until| until.min(at)));
             }
             match self.watch.next_until(until) {
@@ -95,32 +104,48 @@ impl<'a> PendingJobs<'a> {
         true
     }
 
-    /// Writes the verdicts of jobs that their engine has ended, if that is due. Returns when it is due
-    /// again.
-    fn ask_engines(&mut self) -> Option<Instant> {
-        if self.next_question? <= Instant::now() {
-            for (dir, live) in self.dirs.iter().zip(&self.live) {
-                if *live && dir.is_on_engine() {
-                    end_if_lost(dir, Ask::about(self.dirs.len()));
-                }
-            }
-            self.next_question = Some(Instant::now() + ENGINE_INTERVAL);
+    /// Asks engines about their jobs, if that is due: writes the verdicts of those that they have ended,
+    /// and looks again at those that were cut off. Returns whether the wait is over.
+    fn ask_engines(&mut self, finished: &mut FinishedResults) -> bool {
+        if self.next_question.is_none_or(|at| at > Instant::now()) {
+            return false;
         }
-        self.next_question
+        forget_answers();
+        self.next_question = Some(Instant::now() + ENGINE_INTERVAL);
+        let ask = Ask::about(self.dirs.len());
+        let mut is_over = false;
+        let cut_off = std::mem::take(&mut self.cut_off);
+        for index in 0..self.dirs.len() {
+            let dir = &self.dirs[index];
+            if !self.live[index] || !dir.is_on_engine() {
+                continue;
+            }
+            let is_live = is_live(dir, ask);
+            if !cut_off.contains(&index) {
+                continue;
+            }
+            if dir.needs_polling() {
+                self.watch.add_end(index, dir);
+            } else if is_live {
+                self.cut_off.push(index);
+            } else {
+                is_over |= self.end(index, finished);
+            }
+        }
+        is_over || !self.live.contains(&true)
     }
 
     /// Handles a notice. Returns whether the wait is over.
     fn handle(&mut self, notice: &Notice, finished: &mut FinishedResults) -> bool {
         match notice {
             Notice::Ended(index) => {
-                self.live[*index] = false;
-                if self.options.any {
-                    return true;
+                let dir = &self.dirs[*index];
+                if dir.is_on_engine() && dir.load().is_ok_and(|record| may_restart(&record)) {
+                    self.cut_off.push(*index);
+                    self.next_question = Some(Instant::now() + RESTART_DELAY);
+                    return false;
                 }
-                if self.live.contains(&true) {
-                    finished.keep(self.store, self.dirs[*index].id());
-                }
-                false
+                self.end(*index, finished)
             }
             Notice::Changed(index) => {
                 !self.options.through_blocked && is_blocked(&self.dirs[*index])
@@ -134,6 +159,15 @@ impl<'a> PendingJobs<'a> {
             | Notice::Directory
             | Notice::Done => false,
         }
+    }
+
+    /// Takes notice of the end of a job. Returns whether the wait is over.
+    fn end(&mut self, index: usize, finished: &mut FinishedResults) -> bool {
+        self.live[index] = false;
+        if self.live.contains(&true) && !self.options.any {
+            finished.keep(self.store, self.dirs[index].id());
+        }
+        self.options.any
     }
 
     /// Returns the jobs that have not ended.

@@ -53,6 +53,15 @@ impl Record {
         }
     }
 
+    /// Shows the job as queued: its engine starts it again.
+    pub(crate) fn await_restart(&mut self) {
+        self.status = Status::Queued;
+        self.reason = None;
+        self.error = None;
+        self.times.ended_at = None;
+        self.worker.pid = None;
+    }
+
     /// Begins an attempt with another message (`resume`): in the session if there is one, else with
     /// the prompt. Limits and failures belong to the earlier work.
     pub(crate) fn begin_resumption(&mut self) {

@@ -2,24 +2,24 @@ use super::*;
 
 /// Lines of squeue 22.05.
 const QUEUE: &str = "\
-15_2|PENDING||JobArrayTaskLimit
-15_0|RUNNING|n1|None
-7|PENDING||ReqNodeNotAvail, UnavailableNodes:n1
-8|COMPLETING|n2|None
-9|NODE_FAIL|n[1-3]|NodeDown
-10|NEW_STATE|n2|None
+15_2|PENDING|0||JobArrayTaskLimit
+15_0|RUNNING|0|n1|None
+7|PENDING|2||ReqNodeNotAvail, UnavailableNodes:n1
+8|COMPLETING|1|n2|None
+9|NODE_FAIL|0|n[1-3]|NodeDown
+10|NEW_STATE|0|n2|None
 torn
 ";
 
 #[test]
 fn reads_the_states_of_jobs() {
     let states = states(QUEUE);
-    let running = |node: &str| EngineStatus::Running { node: node.to_owned() };
+    let running = |node: &str, restarts| EngineStatus::Running { node: node.to_owned(), restarts };
     for (id, expected) in [
         ("15_2", EngineStatus::Pending("JobArrayTaskLimit".to_owned())),
-        ("15_0", running("n1")),
+        ("15_0", running("n1", 0)),
         ("7", EngineStatus::Pending("ReqNodeNotAvail, UnavailableNodes:n1".to_owned())),
-        ("8", running("n2")),
+        ("8", running("n2", 1)),
         ("9", EngineStatus::Ended("NODE_FAIL".to_owned())),
         ("10", EngineStatus::Unknown),
     ] {
