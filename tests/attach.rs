@@ -53,7 +53,6 @@ fn messages_steer_a_turn_and_begin_another() {
     await_file(&sandbox.path("up"));
     let mut terminal = attach(&sandbox, "j");
     terminal.answer("Enter sends", &format!("faster{ENTER}"));
-    // Instead of what Enter does, a note about the first message may be shown.
     terminal.answer("─ j idle", "two\u{1b}\rlines");
     terminal.answer("  lines", ENTER);
     terminal.await_text("> two lines");
@@ -268,4 +267,19 @@ fn programs_are_told_what_to_use() {
         let (code, output) = Terminal::start(command).finish();
         assert!(code == 2 && output.contains("for a person at a terminal"), "{output}");
     }
+}
+
+#[test]
+fn a_typed_text_outlives_the_job() {
+    let sandbox = Sandbox::new("read\ninit\nresult done");
+    sandbox.run_job("j", &[]);
+    let mut terminal = attach(&sandbox, "j");
+    terminal.answer("Enter resumes", "first\u{1b}\rsecond");
+    terminal.await_text("  second");
+    sandbox.run(["rm", "j"]);
+    let (code, output) = terminal.finish();
+    let lines = Screen::after(&output);
+    let from = lines.len() - 5;
+    assert_eq!(lines[from..from + 3], ["Not sent:", "first", "second"], "{lines:#?}");
+    assert!(code == 4 && lines[from + 3].ends_with("no job named 'j'"), "{lines:#?}");
 }

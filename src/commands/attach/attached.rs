@@ -17,11 +17,12 @@ use crate::commands::status::status_view;
 use crate::commands::watch::{Notice, Watch, exit_status_for};
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Status};
-use crate::output::{Answer, columns, job_line, passage_within, print_text, rows};
+use crate::output::{Answer, columns, job_line, passage_within, print_note, print_text, rows};
 use crate::process::{self, AwaitedSignals};
 use crate::screen::{InlineArea, Key, Keyboard, RawTerminal};
 use crate::store::{JobDir, OUTPUT, RECORD, Store, addressed};
 use crate::stream::transcript::TranscriptLine;
+use crate::text::harmless;
 
 /// Number of entries of the conversation that are shown at first.
 const FIRST_ENTRIES: usize = 20;
@@ -135,12 +136,16 @@ impl AttachedJob {
             Err(Error::Output(_)) => Ok(ExitStatus::HungUp),
             Ok(ExitStatus::HungUp) => Ok(ExitStatus::HungUp),
             Ok(status) => {
+                print_unsent(self.model.unsent());
                 if is_live && cleared.is_ok() {
                     print_text(&left_running(&self.store, &self.id))?;
                 }
                 Ok(status)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                print_unsent(self.model.unsent());
+                Err(error)
+            }
         }
     }
 
@@ -156,10 +161,13 @@ impl AttachedJob {
             }
             let deadline =
                 if observed.live { Some(Instant::now() + UPDATE_INTERVAL) } else { None };
-            if let Some(notice) = self.watch.next_until(deadline)
-                && let Some(status) = self.take_notice(notice)?
-            {
-                return Ok(status);
+            // What arrives at once, such as many keys, is shown together.
+            let mut next = self.watch.next_until(deadline);
+            while let Some(notice) = next {
+                if let Some(status) = self.take_notice(notice)? {
+                    return Ok(status);
+                }
+                next = self.watch.next_until(Some(Instant::now()));
             }
         }
     }
@@ -293,6 +301,13 @@ impl AttachedJob {
 fn left_running(store: &Store, id: &JobId) -> String {
     let attach = format!("claudejob attach {id}");
     format!("Left running: {}\n", addressed(store.root(), attach))
+}
+
+/// Leaves the text that was typed on the terminal, such as when the job was removed.
+fn print_unsent(text: &str) {
+    if !text.is_empty() {
+        print_note(&format!("Not sent:\n{}\n", harmless(text)));
+    }
 }
 
 impl AttachedDisplay {

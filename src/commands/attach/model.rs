@@ -13,6 +13,10 @@ const PROMPT: &str = "> ";
 const INDENT: &str = "  ";
 /// Largest number of lines of the text.
 const MAX_TEXT_LINES: usize = 6;
+/// Largest number of lines of a note, and of what the keys do.
+const MAX_HINT_LINES: usize = 4;
+/// Height of a terminal with room for a note or for what the keys do, not for both.
+const SMALL_ROWS: usize = 8;
 
 /// Something to do for the person.
 #[derive(Debug, PartialEq)]
@@ -56,7 +60,7 @@ pub(super) struct AttachModel {
     line: InputLine,
     picker: Option<Picker>,
     focus: Focus,
-    /// What the last call said, with styles, until the next key or status.
+    /// What the last key or call has led to, with styles, until the next key.
     note: Option<String>,
     call: Option<OpenCall>,
 }
@@ -79,7 +83,6 @@ impl AttachModel {
             return;
         }
         self.status = status;
-        self.note = None;
         let is_over = match self.focus {
             Focus::ConfirmInterrupt => !self.has_turn(),
             Focus::ConfirmResume => status.is_live(),
@@ -96,7 +99,6 @@ impl AttachModel {
         self.picker = Some(picker);
         if self.focus == Focus::Line && self.line.is_empty() {
             self.focus = Focus::Choices;
-            self.note = None;
         }
         self.focus == Focus::Choices
     }
@@ -112,7 +114,7 @@ impl AttachModel {
         self.picker.as_ref()
     }
 
-    /// Shows a text until the next key or status.
+    /// Shows a text until the next key.
     pub(super) fn set_note(&mut self, note: &str) {
         self.note = Some(harmless(note));
     }
@@ -140,6 +142,11 @@ impl AttachModel {
 
     pub(super) fn is_busy(&self) -> bool {
         self.call.is_some()
+    }
+
+    /// Returns the text that is neither sent nor being sent.
+    pub(super) fn unsent(&self) -> &str {
+        self.line.text().trim()
     }
 
     fn has_turn(&self) -> bool {
@@ -287,8 +294,7 @@ impl AttachModel {
         let mut lines = fitted(&heading(job, width), width);
         lines.truncate(1);
         let mut cursor = None;
-        let mut hints = fitted(&hanging(&self.hint(), 0, width), width);
-        hints.truncate(if rows > 6 { 2 } else { 1 });
+        let hints = self.hints(width, rows);
         let shows_line = self.focus != Focus::Choices;
         let text =
             self.line.view(width.saturating_sub(2), MAX_TEXT_LINES.min(rows.saturating_sub(3)));
@@ -313,28 +319,41 @@ impl AttachModel {
         (lines, cursor.unwrap_or_default())
     }
 
-    /// Returns the line below the text: a question, a note, or what the keys do.
-    fn hint(&self) -> String {
-        let question = match self.focus {
-            Focus::ConfirmInterrupt => {
-                "Interrupt the turn? Ctrl-C again interrupts, any other key goes on".to_owned()
-            }
+    /// Returns the lines below the text: a question, or a note and what the keys do.
+    fn hints(&self, width: usize, rows: usize) -> Vec<String> {
+        let wrapped = |text: &str| {
+            let mut lines = fitted(&hanging(text, 0, width), width);
+            lines.truncate((rows / 5).clamp(1, MAX_HINT_LINES));
+            lines
+        };
+        if let Some(question) = self.question() {
+            return wrapped(&painted(YELLOW.bold(), &question));
+        }
+        let doing = self.call.as_ref().map(|call| call.doing);
+        let note = self.note.as_deref().or(doing);
+        let mut lines = note.map(wrapped).unwrap_or_default();
+        if lines.is_empty() || rows > SMALL_ROWS {
+            lines.extend(wrapped(self.keys()));
+        }
+        lines
+    }
+
+    fn question(&self) -> Option<String> {
+        match self.focus {
+            Focus::ConfirmInterrupt => Some(
+                "Interrupt the turn? Ctrl-C again interrupts, any other key goes on".to_owned(),
+            ),
             Focus::ConfirmResume => {
                 let with =
                     if self.line.text().trim().is_empty() { "" } else { " with this message" };
-                format!("This job has {}. Resume it{with}? [y/n]", self.ended_word())
+                Some(format!("This job has {}. Resume it{with}? [y/n]", self.ended_word()))
             }
-            _ => String::new(),
-        };
-        if !question.is_empty() {
-            return painted(YELLOW.bold(), &question);
+            Focus::Line | Focus::Choices => None,
         }
-        if let Some(note) = &self.note {
-            return note.clone();
-        }
-        if let Some(call) = &self.call {
-            return call.doing.to_owned();
-        }
+    }
+
+    /// Returns what the keys do.
+    fn keys(&self) -> &'static str {
         match (&self.focus, &self.picker, self.status) {
             (Focus::Choices, ..) => "↑↓ choose · Enter answers · Esc: type a message instead",
             (_, Some(_), _) => "Tab: answer the request · Enter sends a message · Ctrl-D leaves",
@@ -347,7 +366,6 @@ impl AttachModel {
             }
             _ => "Enter sends, for when the job runs · Ctrl-D leaves",
         }
-        .to_owned()
     }
 
     fn ended_word(&self) -> &'static str {

@@ -109,9 +109,17 @@ fn a_typed_text_survives_a_failed_call() {
     assert_eq!(model.line.text(), "two");
     model.end_call(Some("job x has ended".to_owned()));
     assert_eq!(model.line.text(), "one\ntwo");
-    assert!(shown(&model, 60, 9).concat().contains("job x has ended"));
+    // A new status or request hides no error, and the error not what the keys do.
+    model.set_status(Status::Idle);
+    model.set_status(Status::Running);
+    model.open_picker(permission());
+    let lines = shown(&model, 80, 24);
+    assert!(lines[lines.len() - 2].ends_with("job x has ended"), "{lines:?}");
+    assert!(lines[lines.len() - 1].starts_with("Tab: answer the request"), "{lines:?}");
+    model.close_picker();
+    assert!(shown(&model, 60, 8).concat().contains("job x has ended"));
     assert!(typed(&mut model, "^c").is_empty());
-    assert!(!shown(&model, 60, 9).concat().contains("job x has ended"));
+    assert!(!shown(&model, 60, 24).concat().contains("job x has ended"));
     // A job that ends meanwhile is no longer sent a message.
     typed(&mut model, "more");
     model.set_status(Status::Completed);
