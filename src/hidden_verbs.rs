@@ -7,6 +7,8 @@ pub(crate) const WORKER: &str = "worker";
 pub(crate) const WORKER_HERE: &str = "worker-here";
 /// The notifier of a job: `JOB_DIR [locked]`.
 pub(crate) const NOTIFIER: &str = "courier";
+/// The delivery of the notifications of several jobs: `JOBS_DIR JOB_ID...`.
+pub(crate) const REDELIVERY: &str = "redelivery";
 /// A recording in the place of claude: `--speed FACTOR [FILE]`.
 pub(crate) const REPLAY: &str = "replay";
 /// The preparation of a job's directory, which then becomes claude: `JOB_DIR PROGRAM ARGS...`.
@@ -14,4 +16,5 @@ pub(crate) const PREPARE: &str = "prepare";
 /// The words that can complete a command line: `WORD...`, the last one being typed.
 pub(crate) const COMPLETE: &str = "__complete";
 
-pub(crate) const ALL: [&str; 6] = [WORKER, WORKER_HERE, NOTIFIER, REPLAY, PREPARE, COMPLETE];
+pub(crate) const ALL: [&str; 7] =
+    [WORKER, WORKER_HERE, NOTIFIER, REDELIVERY, REPLAY, PREPARE, COMPLETE];

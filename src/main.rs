@@ -95,6 +95,9 @@ fn try_hidden_verb(name: &str, args: &[OsString]) -> Option<io::Result<u8>> {
     if name == hidden_verbs::PREPARE {
         return Some(worktree::prepare(job, args.get(1)?, &args[2..]));
     }
+    if name == hidden_verbs::REDELIVERY {
+        return Some(commands::redeliver::background::run(job, &args[1..]).map(|()| 0));
+    }
     if name == hidden_verbs::WORKER_HERE {
         return Some(worker::run_here(args[0].as_ref()).map(|record| match record {
             Some(record) => ExitStatus::of_record(&record) as u8,

@@ -45,7 +45,9 @@ use nix::unistd::Pid;
 pub(crate) use arguments::hide_arguments;
 pub(crate) use arrivals::Arrivals;
 pub(crate) use descendants::{Descendants, KillProgress};
-pub(crate) use descriptors::{move_to_high_fd, take_inherited_fds, take_inherited_lock};
+pub(crate) use descriptors::{
+    move_to_high_fd, take_inherited_fds, take_inherited_lock, take_inherited_pipe,
+};
 pub(crate) use freeze::{FreezeProgress, ProcessTree};
 pub(crate) use handle::ProcessHandle;
 pub(crate) use limits::{file_size_limit, raise_limits, survive_file_size_limit};

@@ -33,6 +33,11 @@ impl Call {
         io::stdin().is_terminal() && io::stdout().is_terminal() && !is_by_agent(&self.env)
     }
 
+    /// Returns whether an agent makes the call, whose shell waits for at most 10 s.
+    pub(super) fn is_by_agent(&self) -> bool {
+        is_by_agent(&self.env)
+    }
+
     /// Returns the maximum number of characters of an answer; `None` if answers are whole.
     pub(super) fn bound(&self) -> Option<usize> {
         self.bound_unless(false)

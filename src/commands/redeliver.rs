@@ -1,10 +1,12 @@
 //! `redeliver`: sends failed notifications again.
 
+pub(crate) mod background;
+
 use std::env;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Call;
 use super::observe::load_without_notifying;
@@ -35,16 +37,25 @@ impl RedeliverArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let selected = call.select(&store, self.targets, false, Among::Recorded)?;
-        if selected.ids.is_empty() && !selected.is_selection {
-            return call.print(&redeliver(&store, store.ids()?, false)?);
+        let is_all = selected.ids.is_empty() && !selected.is_selection;
+        let is_named = !is_all && !selected.is_selection;
+        let ids = if is_all { store.ids()? } else { selected.ids };
+        if call.is_by_agent() && !is_named {
+            let until = Instant::now() + ANSWER_TIMEOUT;
+            let due: Vec<JobId> =
+                ids.iter().filter(|id| !undelivered(&store, id).is_empty()).cloned().collect();
+            if due.len() > 1
+                && let Ok(answer) = background::redeliver_until(&store, &due, until)
+            {
+                return call.print(&answer);
+            }
         }
-        let is_named = !selected.is_selection;
-        call.print(&redeliver(&store, selected.ids, is_named)?)
+        call.print(&redeliver(&store, ids, is_named)?)
     }
 }
 
 /// The notifications of one job that could not be delivered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UndeliveredJob {
@@ -53,18 +64,18 @@ pub(crate) struct UndeliveredJob {
     /// The notifications.
     pub undelivered_notifications: Vec<Notification>,
     /// Deprecated name of `undeliveredNotifications`; absent when empty.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub undelivered: Vec<Notification>,
     /// Reason why none of them was sent.
     pub error: Option<String>,
     /// Stable code of the error.
-    pub code: Option<&'static str>,
+    pub code: Option<String>,
     /// How to resolve the error.
     pub hint: Option<String>,
 }
 
 /// The result of a redelivery.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RedeliverAnswer {
     /// Number of notifications that were delivered.
@@ -95,7 +106,7 @@ impl UndeliveredJob {
             undelivered_notifications: notifications.clone(),
             undelivered: notifications,
             error: error.map(Error::to_string),
-            code: error.map(Error::code),
+            code: error.map(|error| error.code().to_owned()),
             hint,
         }
     }
@@ -136,6 +147,8 @@ impl Answer for RedeliverAnswer {
 const MAX_PARALLEL: usize = 8;
 /// Time for the tries of notifiers that are asked to yield: an agent expects an answer within 10 s.
 const YIELD_TIMEOUT: Duration = Duration::from_secs(8);
+/// Time for an answer to an agent.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What became of a job's notifications: how many there were, and those that are left.
 struct Attempt {
@@ -211,6 +224,12 @@ fn attempt(store: &Store, id: &JobId, until: Instant) -> Attempt {
         },
     };
     Attempt { before, result }
+}
+
+/// Returns the notifications of a job that were not delivered, if its record can be read.
+fn undelivered(store: &Store, id: &JobId) -> Vec<Notification> {
+    let job = store.job(id);
+    job.load().map(|record| job.notifications(&record)).unwrap_or_default()
 }
 
 /// Returns why this process cannot wake the agent, if that is among the notifications to send.

@@ -25,6 +25,11 @@ pub(crate) fn take_inherited_lock() -> io::Result<OwnedFd> {
     take(LOCK_FD)
 }
 
+/// Takes the pipe that [`spawn_detached`](super::spawn_detached) passed in place of a lock, likewise.
+pub(crate) fn take_inherited_pipe() -> io::Result<OwnedFd> {
+    take(LOCK_FD)
+}
+
 /// Gives a descriptor a higher number than all others, so that the end of this process closes it
 /// first: Linux finishes the closes of an exiting process from the highest number down, and that
 /// of a watch of fanotify(7) or inotify(7) can take 20 ms.

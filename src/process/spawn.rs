@@ -67,8 +67,8 @@ fn kill_requests() -> SigSet {
 }
 
 /// Starts a program that continues in the background: in a session of its own, without any
-/// descriptor of this process but 0, 1 and 2, which are `/dev/null`, and the lock, if one is
-/// passed.
+/// descriptor of this process but 0, 1 and 2, which are `/dev/null`, and the lock or pipe, if one
+/// is passed.
 pub(crate) fn spawn_detached(
     command: &mut Command,
     lock: Option<BorrowedFd<'_>>,

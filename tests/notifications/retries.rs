@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::openclaw::sandbox;
 use crate::support::processes::{is_alive, kill, processes_of, program_of, send};
-use crate::support::{Sandbox, eventually};
+use crate::support::{Answer, Sandbox, eventually};
 use crate::{delivered, lines};
 
 const WAKE: [&str; 2] = ["--wake", "openclaw:agent:main:main"];
@@ -157,6 +157,41 @@ fn a_long_try_makes_redeliver_busy_and_ends_well() {
     fs::write(sandbox.path("up"), "").unwrap();
     assert_eq!(delivered(&sandbox, "a"), json!([]));
     assert_eq!((lines(&sandbox, "tries").len(), lines(&sandbox, "calls").len()), (2, 1));
+}
+
+#[test]
+fn an_agent_waits_seconds_for_slow_gateways() {
+    let script = "[ -e slow ] || exit 1; until [ -e up ]; do sleep 0.05; done";
+    let sandbox = sandbox(script);
+    let ids = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    for id in ids {
+        sandbox.run_job(id, &WAKE);
+        await_pause(&sandbox, id, 1);
+    }
+    let redeliver = || {
+        let mut call = sandbox.command(["redeliver"]);
+        call.env("OPENCLAW_SHELL", "exec");
+        Answer::from_command(call, Vec::new())
+    };
+    let answer = redeliver();
+    assert_eq!((answer.code, answer["failed"].as_array().unwrap().len()), (1, ids.len()));
+    let first = &answer["failed"][0];
+    assert_eq!((&first["code"], &first["jobId"]), (&Value::Null, &"a".into()), "{answer:?}");
+    assert_eq!(first["undeliveredNotifications"][0]["error"], "exit code 1", "{answer:?}");
+    fs::write(sandbox.path("slow"), "").unwrap();
+    let began = Instant::now();
+    let answer = redeliver();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!((answer.code, &answer["delivered"]), (1, &0.into()), "{answer:?}");
+    let failed = answer["failed"].as_array().unwrap();
+    assert_eq!(failed.len(), ids.len(), "{answer:?}");
+    assert!(failed.iter().all(|job| job["code"] == "busy"), "{answer:?}");
+    // Another process goes on.
+    fs::write(sandbox.path("up"), "").unwrap();
+    for id in ids {
+        assert_eq!(delivered(&sandbox, id), json!([]));
+    }
+    assert_eq!(lines(&sandbox, "calls").len(), ids.len());
 }
 
 #[test]
