@@ -119,11 +119,14 @@ failures() {
   printf '#!/nowhere/at/all\n' >"$WORK/launch_failed/broken"
   chmod 755 "$WORK/launch_failed/broken"
   dev claudejob start launch_failed --cwd "$WORK/launch_failed" --claude "$WORK/launch_failed/broken" --retries 0 --prompt work >/dev/null
+  begin unprepared '--setup false'
+  dev claudejob wait unprepared --timeout 30s >/dev/null
+  met "hints: the reason of a failed --setup" "$(status unprepared reason)" launch_failed
   for id in claude_refused launch_failed; do
     dev claudejob wait "$id" --timeout 30s >/dev/null
     met "hints: the reason" "$(status "$id" reason)" "$id"
   done
-  end_with_advice prompt_too_long prompt_rejected claude_refused launch_failed
+  end_with_advice prompt_too_long prompt_rejected claude_refused launch_failed unprepared
 }
 
 # A job that is live, with the status or the kind of wait that it has.
@@ -133,9 +136,14 @@ lives() {
 }
 
 live() {
-  begin asking --ask init "$(question "It's \"\$HOME\"")" read
+  begin asking '--ask --group one' init "$(question "It's \"\$HOME\"")" read
   begin permission --ask init "$(request '{"tool_name": "Write", "input": {"file_path": "x"}}')" read
+  begin slot '--group one'
   begin behind '--after asking'
+  begin frozen '' init 'touch $DIR/up' 'wait-file $DIR/go'
+  until_true 20 test -e "$WORK/frozen/up"
+  dev claudejob pause --stop frozen >/dev/null
+  touch "$WORK/frozen/go"
   begin idle '--keep-alive'
   dev claudejob pause --group held >/dev/null
   begin paused '--group held'
@@ -149,9 +157,11 @@ live() {
   lives paused .waitingFor.kind paused
   lives limited .waitingFor.kind limit
   lives running .status running
+  lives slot .waitingFor.kind slot
   lives behind .waitingFor.kind job
+  lives frozen .waitingFor.kind paused
   (sleep 15; touch "$WORK/running/go") &
-  complete_by_hints behind asking permission idle paused later limited running
+  complete_by_hints slot behind asking permission idle paused frozen later limited running
 }
 
 hints() {

@@ -107,12 +107,16 @@ setup() {
 
   python3 $SCENARIO/registry/registry.py $SCENARIO/registry $SCENARIO/registry-port &
   until_true 10 test -e $SCENARIO/registry-port
-  local began
+  local began before
   began=$(date +%s%3N)
   dev npm install --global --ignore-scripts --no-fund --no-audit \
     --registry "http://127.0.0.1:$(cat $SCENARIO/registry-port)" claudejob >$SCENARIO/npm.log 2>&1
   echo "measured: npm install --global claudejob takes $(($(date +%s%3N) - began)) ms"
   met "npm installed" "$(dev sh -c 'command -v claudejob')" /home/dev/.npm-global/bin/claudejob
+  before=$(sha256sum /home/dev/.openclaw/openclaw.json)
+  dev claudejob setup openclaw --dry-run --json >$SCENARIO/dry-run.json
+  met "claudejob setup openclaw --dry-run" "$(jq -r '[.files[].action] | unique | join(" ")' $SCENARIO/dry-run.json)" wouldWrite
+  met "what it wrote" "$(cd /home/dev/.openclaw; ls -d skills/claudejob hooks/claudejob-recover 2>/dev/null; sha256sum "$PWD/openclaw.json")" "$before"
   dev claudejob setup openclaw --json >$SCENARIO/setup.json
   met "claudejob setup openclaw" "$? $(jq .ok $SCENARIO/setup.json)" "0 true"
   if [ "$(jq -r '.checks[] | select(.name == "restart").detail' $SCENARIO/setup.json)" != "not needed" ]; then
@@ -132,6 +136,32 @@ wake() {
   touch "$WORK/first/go"
   expect_told first "the first answer" 60
   met "wake: told" "$(told first) times" "1 times"
+}
+
+# Prints a block of commands of the skill, as the gateway shows it, with this agent's KEY: `block NUMBER`
+block() {
+  awk -v number="$1" '/^ *```sh$/ { count++; inside = count == number; indent = index($0, "`"); next }
+    /^ *```$/ { inside = 0 } inside { print substr($0, indent) }' /home/dev/.openclaw/skills/claudejob/SKILL.md |
+    sed 's/openclaw:KEY/openclaw:$KEY/'
+}
+
+# The agent follows the skill to the letter: a job in a worktree, its changes, and the next step.
+skill() {
+  local app=/home/dev/app git='git -c user.name=dev -c user.email=dev@localhost'
+  mkdir -p $app
+  printf '%s\n' 'hear $DIR/heard' init "sh date >>mended && git add mended && $git commit -qm Mend" \
+    'result the tests pass' eof >$app/script
+  chown -R dev: $app
+  dev sh -c "cd $app && git init -q && git add script && $git commit -qm Begin"
+  met "skill: what the agent says" "$(turn "$(block 1)" '{"text": "started"}')" started
+  expect_told fix-login "the tests pass" 60
+  met "skill: the branch" "$(status fix-login .worktree.branch)" claudejob/fix-login
+  turn 'claudejob diff fix-login' "$(block 3)" '{"text": "resumed"}' >/dev/null
+  met "skill: the changes" "$(jq -c 'select(.results | length == 2) | .results[0] | contains("mended")' $SCENARIO/model.log | tail -n 1)" true
+  until_true 60 eval '[ "$(told fix-login)" = 2 ]'
+  met "skill: told" "$(told fix-login) times" "2 times"
+  met "skill: the next step" "$(tail -n 1 "$(status fix-login .worktree.path)/heard")" "Good. Now fix the logout test, too."
+  met "skill: the branch is that of the repository" "$(dev git -C $app log --format=%s claudejob/fix-login | xargs)" "Mend Mend Begin"
 }
 
 # Prints how many lines the hook has logged since the boot; those of the plugin name it.

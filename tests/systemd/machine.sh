@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # Makes a small Debian with a user `dev` whose systemd runs without a login: `make_machine FOLDER PACKAGES`. Sets `machine`
-# and `root`. The machine runs /opt/scenario/scenario.sh and powers itself off. Nothing is done if it exists.
+# and `root`. The machine runs /opt/scenario/scenario.sh and powers itself off. Nothing is done if it exists with these packages.
 make_machine() {
   machine=$1
   root=$machine/root
@@ -10,7 +10,7 @@ make_machine() {
   for program in debootstrap systemd-nspawn; do
     command -v "$program" >/dev/null || { apt-get update -qq && apt-get install -y -qq debootstrap systemd-container >/dev/null; }
   done
-  if [ -e "$machine/made" ]; then
+  if [ -e "$machine/made" ] && [ "$(cat "$machine/made")" = "$2" ]; then
     return
   fi
   rm -rf "$machine" && mkdir -p "$machine"
@@ -23,7 +23,7 @@ make_machine() {
   cp tests/systemd/scenario.service "$root/etc/systemd/system/"
   chroot "$root" systemctl -q enable scenario.service
   chroot "$root" systemctl -q mask console-getty.service getty@tty1.service
-  touch "$machine/made"
+  printf '%s' "$2" >"$machine/made"
 }
 
 descendants() {
