@@ -160,7 +160,7 @@ skill() {
   met "skill: the changes" "$(jq -c 'select(.results | length == 2) | .results[0] | contains("mended")' $SCENARIO/model.log | tail -n 1)" true
   until_true 60 eval '[ "$(told fix-login)" = 2 ]'
   met "skill: told" "$(told fix-login) times" "2 times"
-  met "skill: the next step" "$(tail -n 1 "$(status fix-login .worktree.path)/heard")" "Good. Now fix the logout test, too."
+  met "skill: the next step" "$(grep . "$(status fix-login .worktree.path)/heard" | tail -n 1)" "Good. Now fix the logout test, too."
   met "skill: the branch is that of the repository" "$(dev git -C $app log --format=%s claudejob/fix-login | xargs)" "Mend Mend Begin"
 }
 
