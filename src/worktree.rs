@@ -4,13 +4,13 @@ mod changes;
 mod exclude;
 mod git;
 mod head;
-mod hidden_work;
 mod include;
 mod inspect;
 mod make;
 mod prepare;
 mod removal;
 mod repository;
+mod unsaved_work;
 mod users;
 
 pub(crate) use changes::{Changes, ChangesForm};

@@ -158,6 +158,20 @@ pub(crate) fn query<'a>(
     query_within(location, args, TIMEOUT)
 }
 
+/// Asks git a question whose failure means that the state is unknown.
+pub(super) fn ask<'a>(location: impl Into<Location<'a>>, args: &[&str]) -> Result<Vec<u8>, String> {
+    let location = location.into();
+    let dir = location.path();
+    let output = query(location, args).map_err(|error| error.to_string())?;
+    if output.is_cut() {
+        return Err(format!("git has too much to say about {}", dir.display()));
+    }
+    if output.is_success {
+        return Ok(output.stdout);
+    }
+    Err(format!("git does not know the state of {}: {}", dir.display(), output.message))
+}
+
 /// Runs a command of git. `what`: its name in errors.
 pub(crate) fn run(
     command: Command,

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::git::{self, GitOutput, Location, query};
-use super::hidden_work;
+use super::git::{self, GitOutput, Location, ask, query};
 use super::repository::{is_empty_directory, list, resolved};
+use super::unsaved_work::{self, changes};
 use crate::error::WorktreeError;
 use crate::fault_point::fault_point;
 use crate::job::{Worktree, WorktreeView};
@@ -80,7 +80,7 @@ impl<'a> Removal<'a> {
             if removal.tip.is_none() {
                 return Err(format!("its branch {} is gone", worktree.branch));
             }
-            hidden_work::check_detached(Location::Repository(repository), &own_dir)?;
+            unsaved_work::check_detached(Location::Repository(repository), &own_dir)?;
             removal.check_files(&own_dir)?;
             removal.own_dir = Some(own_dir);
         }
@@ -171,7 +171,7 @@ impl<'a> Removal<'a> {
             let changes = plural(changes.len(), "uncommitted change");
             return Err(format!("its worktree {} has {changes}", path.display()));
         }
-        hidden_work::check(path)
+        unsaved_work::check(path)
     }
 
     /// Removes the worktree and then its branch. If the process dies in the middle, another removal
@@ -238,30 +238,16 @@ fn process_in(path: &Path) -> Option<(i32, String)> {
     let until = Instant::now() + GIT_TIMEOUT;
     loop {
         let found = process::process_in(path);
-        if !found.as_ref().is_some_and(|(_, name)| name == "git") || Instant::now() >= until {
-            return found;
+        match &found {
+            Some((_, name)) if name == "git" && Instant::now() < until => sleep(GIT_INTERVAL),
+            _ => return found,
         }
-        sleep(GIT_INTERVAL);
     }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn text(error: WorktreeError) -> String {
     error.to_string()
-}
-
-/// Asks git a question whose failure means that the state is unknown.
-pub(super) fn ask<'a>(location: impl Into<Location<'a>>, args: &[&str]) -> Result<Vec<u8>, String> {
-    let location = location.into();
-    let dir = location.path();
-    let output = query(location, args).map_err(text)?;
-    if output.is_cut() {
-        return Err(format!("git has too much to say about {}", dir.display()));
-    }
-    if output.is_success {
-        return Ok(output.stdout);
-    }
-    Err(format!("git does not know the state of {}: {}", dir.display(), output.message))
 }
 
 /// Returns the last commit of the branch; `None` if there is no branch.
@@ -298,24 +284,6 @@ fn check_state(own_dir: &Path, own_lock: &str) -> Result<bool, String> {
         }
     }
     Ok(has_own_lock)
-}
-
-/// Returns the changed and untracked files, each with its state in two letters.
-pub(super) fn changes(path: &Path) -> Result<Vec<Vec<u8>>, String> {
-    let args = [
-        // A program that watches the files may be wrong.
-        "-c",
-        "core.fsmonitor=false",
-        "status",
-        "--porcelain",
-        "-z",
-        "--untracked-files=all",
-        "--ignore-submodules=none",
-        "--no-renames",
-    ];
-    let output = ask(path, &args)?;
-    let files = output.split(|byte| *byte == 0).filter(|file| !file.is_empty());
-    Ok(files.map(<[u8]>::to_vec).collect())
 }
 
 /// Checks that every commit of the branch is in the base, as that is now, or in its upstream.

@@ -60,7 +60,7 @@ fn work_in_an_ignored_repository_keeps_a_worktree() {
     let dir = tree(&sandbox, "a");
     let rm = || sandbox.run(["rm", "a"]);
     fs::write(sandbox.work().join(".git/info/exclude"), "/.claude/\n/ignored/\n").unwrap();
-    // A repository of which everything is also elsewhere, one without commits, and none.
+    // A clone, a repository without commits, and none.
     let deep = dir.join("ignored/deep");
     fs::create_dir_all(deep.join("empty")).unwrap();
     git(&deep.join("empty"), &["init", "--quiet"]);

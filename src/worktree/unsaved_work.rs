@@ -1,4 +1,4 @@
-//! Work in a worktree that `git status` does not show.
+//! Work in a worktree that its removal would lose.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -6,9 +6,26 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use super::git::Location;
-use super::removal::{ask, changes};
+use super::git::{Location, ask};
 use crate::text::plural;
+
+/// Returns the changed and untracked files, each with its state in two letters.
+pub(super) fn changes(path: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let args = [
+        // A program that watches the files may be wrong.
+        "-c",
+        "core.fsmonitor=false",
+        "status",
+        "--porcelain",
+        "-z",
+        "--untracked-files=all",
+        "--ignore-submodules=none",
+        "--no-renames",
+    ];
+    let output = ask(path, &args)?;
+    let files = output.split(|byte| *byte == 0).filter(|file| !file.is_empty());
+    Ok(files.map(<[u8]>::to_vec).collect())
+}
 
 /// Refuses a worktree with work that `git status` does not show.
 pub(super) fn check(path: &Path) -> Result<(), String> {
