@@ -28,7 +28,7 @@ pub(crate) use environment::set_job_environment;
 pub(crate) use extra_args::refusal_reason;
 pub(crate) use login::{LoginSource, LoginStamp, login, stored_login_stamp};
 pub(crate) use permission_mode::{PERMISSION_MODES, has_permission_mode, nearest_permission_mode};
-pub(crate) use profile::{Profile, ProfileError, is_variable_name, read_variables};
+pub(crate) use profile::{Profile, ProfileError, is_variable_name};
 pub(crate) use redacted_args::redacted_arguments;
 pub(crate) use sessions::session_file;
 pub(crate) use settings::config_dir;

@@ -374,6 +374,32 @@ fn a_node_runs_the_job_and_exits_as_it_ends() {
 }
 
 #[test]
+fn a_profile_is_read_on_the_node() {
+    let cluster = Cluster::new("env $DIR/env\ninit\nread\nresult Done.");
+    let folder = cluster.sandbox.path("home/.config/claudejob");
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("ci.env");
+    fs::write(&file, "ANTHROPIC_API_KEY=sk-of-profile\n").unwrap();
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let config = folder.join("config.toml");
+    fs::write(&config, format!("[profile.ci]\nenv-file = \"{}\"\n", file.display())).unwrap();
+    let answer = cluster.start("a", &["--profile", "ci"]);
+    assert_eq!((answer.code, &answer["warnings"]), (0, &serde_json::json!([])), "{answer:?}");
+    assert!(!cluster.read("1.args").contains("sk-of-profile"));
+    assert_eq!(cluster.run_on_node("1").join().unwrap(), 0);
+    let env = fs::read_to_string(cluster.sandbox.path("env")).unwrap();
+    assert!(env.contains("\"ANTHROPIC_API_KEY\":\"sk-of-profile\""), "{env}");
+    assert_eq!(cluster.start("b", &["--profile", "ci"]).code, 0);
+    fs::remove_file(&config).unwrap();
+    assert_eq!(cluster.run_on_node("2").join().unwrap(), 1);
+    let lost = cluster.sandbox.wait("b");
+    assert!(
+        lost.text("error").contains("(FAILED): ") && lost.text("error").contains("'ci'"),
+        "{lost:?}"
+    );
+}
+
+#[test]
 fn a_killed_job_does_not_begin() {
     let cluster = Cluster::new("touch $DIR/began\ninit\nread\nresult Done.");
     assert_eq!(cluster.start("a", &[]).code, 0);

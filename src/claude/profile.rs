@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::Env;
+use crate::job::Spec;
 use crate::own_file::{self, ANY_BY_OTHERS, UnusableFile};
 
 /// The environment of a profile. Only its name is stored in a job.
@@ -43,11 +44,20 @@ impl Env {
         Ok(Cow::Owned(env))
     }
 
-    /// Returns this environment with the variables in a file.
-    pub(crate) fn with_env_file(&self, file: &Path) -> Result<Self, ProfileError> {
-        let mut env = self.clone();
-        env.read_env_file(file)?;
-        Ok(env)
+    /// Returns the environment of a job: this one with its profile and its file of variables.
+    pub(crate) fn for_job(&self, spec: &Spec) -> Result<Cow<'_, Self>, ProfileError> {
+        let env = self.with_profile(spec.profile.as_deref())?;
+        let Some(file) = spec.engine.as_ref().and_then(|engine| engine.env_file.as_deref()) else {
+            return Ok(env);
+        };
+        let mut env = env.into_owned();
+        env.read_env_file(Path::new(file))?;
+        Ok(Cow::Owned(env))
+    }
+
+    /// Returns the variables that a profile or a file has set.
+    pub(crate) fn given(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
+        self.profile_variables.iter().filter_map(|name| self.variables.get_key_value(name))
     }
 
     /// Whether the variable was set by a profile or by a file.
@@ -70,7 +80,7 @@ impl Env {
 }
 
 /// Reads the variables of a file that is the user's own.
-pub(crate) fn read_variables(file: &Path) -> Result<Vec<(String, String)>, UnusableFile> {
+fn read_variables(file: &Path) -> Result<Vec<(String, String)>, UnusableFile> {
     let unusable = |why: String| UnusableFile { why, hint: String::new() };
     match own_file::read(file, ANY_BY_OTHERS)? {
         Some(text) => parse_variables(&text).map_err(unusable),

@@ -5,12 +5,9 @@ mod ending;
 mod states;
 mod view;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
-use crate::claude::Env;
 use crate::error::Error;
 use crate::finalize::{end_claimed, end_on_engine};
 use crate::job::{EngineKind, EngineRef, JobId, Reason, Record, Spec, Verdict};
@@ -39,19 +36,6 @@ fn from_engine_error(id: &JobId, error: &EngineError) -> Error {
 /// Returns the engine of the jobs with this specification; `None` for jobs of this machine.
 pub(super) fn kind(spec: &Spec) -> Option<EngineKind> {
     spec.engine.as_ref().map(|engine| engine.kind)
-}
-
-/// Returns the environment of a job: the caller's, with its profile and its file of variables.
-pub(super) fn env_of<'a>(env: &'a Env, spec: &Spec) -> Result<Cow<'a, Env>, Error> {
-    if spec.engine.is_some() && spec.profile.is_some() {
-        let why = "a profile does not reach the nodes of a cluster: use --env-file";
-        return Err(Error::Usage(why.to_owned()));
-    }
-    let env = env.with_profile(spec.profile.as_deref())?;
-    match spec.engine.as_ref().and_then(|engine| engine.env_file.as_deref()) {
-        Some(file) => Ok(Cow::Owned(env.with_env_file(Path::new(file))?)),
-        None => Ok(env),
-    }
 }
 
 /// A job that is recorded as queued, and that its engine has not got yet.

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
-use super::engine_jobs::{self, Ask, env_of, settle};
+use super::engine_jobs::{self, Ask, settle};
 use super::failed_dependency::failed_dependency;
 use super::host_takeover::refuse_other_host;
 pub(crate) use super::launching::Recovered;
@@ -246,7 +246,7 @@ impl Recovery<'_> {
         if let Some(profile) = self.profile {
             spec.profile = Some(profile.to_owned());
         }
-        let env = env_of(self.env, &spec)?;
+        let env = self.env.for_job(&spec)?;
         let cwd = spec.cwd.clone();
         let mut begun = begin_attempt(
             self.store,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::Call;
-use super::engine_jobs::{Ask, env_of, settle};
+use super::engine_jobs::{Ask, settle};
 use super::failed_dependency::refuse_failed_dependency;
 use super::host_takeover::refuse_other_host;
 use super::launching::{Begun, Recovered, begin_attempt, folder_warning};
@@ -105,7 +105,7 @@ fn begin(store: &Store, request: ResumeRequest, env: &Env, ask: Ask) -> Result<B
     if let Some(profile) = &request.change.profile {
         observed.record.spec.profile = Some(profile.clone());
     }
-    let env = &*env_of(env, &observed.record.spec)?;
+    let env = &*env.for_job(&observed.record.spec)?;
     check_session(&observed.record, env)?;
     let mut spec = observed.record.into_request();
     let model = request.change.model.clone();

@@ -199,7 +199,7 @@ fn check(
         return Err(Error::Usage(why));
     }
     let prompt = check_prompt(prompt)?;
-    let env = &*engine_jobs::env_of(env, &spec)?;
+    let env = &*env.for_job(&spec)?;
     if let Some(old) = resume_job {
         continue_session(store, &old, &mut spec, env)?;
     }
@@ -227,7 +227,7 @@ fn create(
     let CheckedRequest { id, prompt, worktree, if_absent, detach, .. } = request;
     engine_jobs::check_dependencies(store, &request.spec)?;
     let mut spec = request.spec.clone();
-    let env = &*engine_jobs::env_of(env, &spec)?;
+    let env = &*env.for_job(&spec)?;
     let removal_lock = lock_others(store, &spec);
     match &earlier {
         Some(_) => check_that_dependencies_exist(store, &spec)?,

@@ -2,6 +2,7 @@
 //! becomes the owner of the job, continues it where an earlier owner was cut off, and its exit
 //! status says how the job ended.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
@@ -11,12 +12,14 @@ use std::time::{Duration, Instant};
 
 use super::lease_keeper::LeaseKeeper;
 use super::{runtime, supervise};
-use crate::claude;
+use crate::claude::{self, Env};
 use crate::clock;
+use crate::config::UserConfig;
+use crate::error::Error;
 use crate::fault_point::fault_point;
 use crate::finalize::take_over;
 use crate::hidden_verbs;
-use crate::job::{EngineRef, Record};
+use crate::job::{EngineRef, Record, Spec};
 use crate::process;
 use crate::store::{Claim, ClaimKind, JobDir, LeaseTimes, LeaseWatch, Lock, NextStep};
 
@@ -77,17 +80,23 @@ fn run(job: JobDir, lock: Lock, keeper: LeaseKeeper) -> io::Result<()> {
     }))
 }
 
+/// Returns the environment of a job, with the profile that this machine's configuration file has.
+fn env_of_job(spec: &Spec) -> Result<Env, Error> {
+    let profiles = match &spec.profile {
+        Some(_) => UserConfig::load()?.profiles(),
+        None => BTreeMap::new(),
+    };
+    Ok(Env::own_with(profiles).for_job(spec)?.into_owned())
+}
+
 /// Replaces this process by the same with the job's marker, by which its processes are found, and with
-/// the variables of the job's file. Returns only if that fails.
+/// the variables of its profile and its file. Returns only if that fails.
 fn restart_marked(job: &JobDir, record: &Record) -> io::Error {
     let mut command = Command::new(claude::own_executable());
     command.arg(hidden_verbs::WORKER_HERE).arg(job.path()).current_dir("/");
-    let file = record.spec.engine.as_ref().and_then(|engine| engine.env_file.as_ref());
-    if let Some(file) = file {
-        match claude::read_variables(Path::new(file)) {
-            Ok(variables) => drop(command.envs(variables)),
-            Err(error) => return io::Error::other(format!("{file}: {}", error.why)),
-        }
+    match env_of_job(&record.spec) {
+        Ok(env) => drop(command.envs(env.given())),
+        Err(error) => return io::Error::other(error.to_string()),
     }
     process::set_marker(&mut command, job.path());
     process::exec(&mut command)

@@ -9,7 +9,8 @@ use crate::error::Error;
 use crate::finalize::end_on_engine;
 use crate::job::{EngineRef, Reason, Record, Status, Verdict};
 use crate::launch::{Engine, EngineError, EngineStates, EngineStatus, Wake, engine};
-use crate::store::JobDir;
+use crate::store::{ENGINE_LOG, JobDir};
+use crate::text::one_line;
 
 /// Time limit of a command of the engine while a job is killed.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
@@ -22,9 +23,19 @@ const MAX_THREADS: usize = 16;
 
 /// Writes the verdict of a live job whose engine runs no worker for it any more.
 pub(in crate::commands) fn end_lost(dir: &JobDir, record: Record, how: &str) -> Record {
-    let why = format!("its engine has ended the job without a verdict ({how})");
+    let mut why = format!("its engine has ended the job without a verdict ({how})");
+    // What kept a worker from its work is there.
+    let log = dir.tail(ENGINE_LOG, 0, MAX_LOG_BYTES);
+    if let Some(last) = String::from_utf8_lossy(&log).lines().rfind(|line| !line.trim().is_empty())
+    {
+        why += &format!(": {}", one_line(last, MAX_LOG_CHARS));
+    }
     end_on_engine(dir, record, Some(Verdict::failed(Reason::WorkerDied, why)))
 }
+
+/// Length of the part of the engine's log in which the last line is searched.
+const MAX_LOG_BYTES: u64 = 4096;
+const MAX_LOG_CHARS: usize = 200;
 
 /// A job to kill.
 struct Victim {
