@@ -207,7 +207,7 @@ errors! {
     /// The working directory cannot be used.
     BadCwd(path: PathBuf, why: String) => code "bad_cwd",
         message("invalid working directory '{}': {why}", path.display()),
-        hint("set --cwd to an existing directory");
+        hint("make the directory, or start a job with --cwd in another one");
     /// The configuration file, or a file that it names, cannot be used.
     BadConfig { place: String, why: String, hint: String } => code "bad_config",
         message("{place}: {why}"), hint("{hint}");

@@ -76,3 +76,19 @@ fn a_job_without_a_session_cannot_be_opened() {
     let answer = sandbox.run(["open", "j", "--print"]);
     assert_eq!((answer.code, answer.text("code")), (1, "no_session"), "{answer:?}");
 }
+
+#[test]
+fn a_claude_that_fails_is_reported() {
+    let sandbox = Sandbox::new("session\nread\ninit\nsay hi\nresult one\neof");
+    sandbox.run_job("j", &[]);
+    for (script, said) in [("exit 3", "exit status: 3"), ("die KILL", "signal: 9 (SIGKILL)")] {
+        sandbox.script(script);
+        let (code, output) = open(&sandbox, &[]).finish();
+        assert!(code == 1 && output.contains(&format!("claude failed: {said}")), "{output}");
+    }
+    fs::remove_dir_all(sandbox.work()).unwrap();
+    let mut call = sandbox.command(["open", "j"]);
+    call.current_dir("/");
+    let (code, output) = Terminal::start(call).finish();
+    assert!(code == 1 && output.contains("make the directory, or start a job"), "{output}");
+}

@@ -1,6 +1,7 @@
 //! `diff`: shows what a job changed.
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 
 use clap::Args;
@@ -93,6 +94,13 @@ impl DiffArgs {
             push_warning(&mut note, warning);
         }
         print_note(&note);
+        // Git would open its pager with nothing.
+        if io::stdout().is_terminal()
+            && changes.files(&self.paths).is_ok_and(|files| files.is_empty())
+        {
+            print_note("No changes.\n");
+            return Ok(ExitStatus::Done);
+        }
         let failed = |why: String| WorktreeError::NoChanges(id.to_string(), why);
         let status = run_in_foreground(&mut changes.printing(form, &self.paths))
             .map_err(|error| failed(error.to_string()))?;

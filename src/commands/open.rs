@@ -150,17 +150,24 @@ fn find_session(store: &Store, id: &JobId) -> Result<(Observed, String), Error> 
 }
 
 fn check_folder(spec: &Spec) -> Result<(), Error> {
-    match std::fs::metadata(&spec.cwd) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(Error::BadCwd(PathBuf::from(&spec.cwd), "not a directory".to_owned())),
-        Err(error) => Err(Error::BadCwd(PathBuf::from(&spec.cwd), error.to_string())),
-    }
+    let why = match std::fs::metadata(&spec.cwd) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => "not a directory".to_owned(),
+        Err(_) if spec.worktree.is_some() => {
+            "the worktree is gone; claudejob resume makes it again".to_owned()
+        }
+        Err(error) => error.to_string(),
+    };
+    Err(Error::BadCwd(PathBuf::from(&spec.cwd), why))
 }
 
 /// Runs claude on the terminal. Returns whether it succeeded.
 fn run(command: &mut Command) -> Result<bool, Error> {
     let status = run_in_foreground(command);
     let status = status.map_err(|error| Error::ClaudeNotFound(format!("claude: {error}")))?;
+    if !status.success() {
+        print_note(&format!("claude failed: {status}\n"));
+    }
     Ok(status.success())
 }
 

@@ -89,9 +89,14 @@ fn an_answer_for_an_agent_is_bounded() {
 fn git_prints_on_a_terminal_with_its_pager() {
     let mut sandbox = sandbox();
     sandbox.run_job("a", &["--worktree"]).expect_end(0, "completed", None);
-    change(&tree(&sandbox, "a"));
     sandbox.set("TERM", "xterm");
-    sandbox.set("GIT_PAGER", "sed 's/^/paged: /'");
+    sandbox.set("GIT_PAGER", "echo paged; sed 's/^/paged: /'");
+    for options in [vec![], vec!["--stat"]] {
+        let call = sandbox.command([&["diff", "a"], &options[..]].concat());
+        let (code, screen) = run_on_terminal(call, "");
+        assert!(code == 0 && screen == "No changes.\r\n", "{screen:?}");
+    }
+    change(&tree(&sandbox, "a"));
     let (code, screen) = run_on_terminal(sandbox.command(["diff", "a"]), "");
     assert_eq!(code, 0, "{screen}");
     assert!(screen.contains("paged: ") && screen.contains("\u{1b}[32m"), "{screen:?}");
