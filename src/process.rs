@@ -62,7 +62,9 @@ pub(crate) use reaping::{Reaped, adopt_orphans, detach, reap, reap_in_background
 #[cfg(target_os = "linux")]
 pub(crate) use rename::rename_to_free_name;
 pub(crate) use run::{run_with_outputs, run_with_timeout};
-pub(crate) use signals::{AwaitedSignals, discard_typed, run_in_foreground, stop_group, stop_self};
+pub(crate) use signals::{
+    AwaitedSignals, discard_typed, run_in_foreground, signal_foreground, stop_group, stop_self,
+};
 pub(crate) use spawn::{
     accept_requests, exec, hold_requests, run_to_stderr, spawn_claude, spawn_detached, spawn_worker,
 };

@@ -38,6 +38,8 @@ const SIGNALS: [Signal; 6] = [
 ];
 /// Least time between two drawings.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
+/// Time limit for a verb on the terminal to end at a signal.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// Least time between two readings of the queue, which reads the record of each queued job.
 const MIN_QUEUE_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -276,29 +278,34 @@ impl<'a> Top<'a> {
         let mut returned = Vec::new();
         let ended = display.suspended(&mut jobs.watch, |watch| {
             actions.run_on_terminal(verb, id);
-            let mut awaits_enter = false;
+            let (mut awaits_enter, mut status, mut deadline) = (false, None, None);
             loop {
-                match watch.next() {
+                match watch.next_until(deadline) {
                     // While the verb runs, it stops this process when it has stopped itself.
-                    Notice::Signal(Signal::SIGTSTP) if awaits_enter => {
+                    Some(Notice::Signal(Signal::SIGTSTP)) if awaits_enter => {
                         process::stop_self();
                         let _ = ask_for_enter();
                     }
-                    Notice::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP)) => {
-                        return Some(exit_status_for(signal));
+                    Some(Notice::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP))) => {
+                        // The verb restores the terminal.
+                        process::signal_foreground(signal);
+                        deadline = Some(Instant::now() + END_TIMEOUT);
+                        status = Some(exit_status_for(signal));
                     }
-                    Notice::Done => {
-                        returned.extend(results.try_iter());
-                        for result in &returned {
-                            match result {
-                                TopResult::Returned(_) => return None,
-                                TopResult::AwaitsEnter => awaits_enter = true,
-                                _ => {}
-                            }
-                        }
-                    }
+                    Some(Notice::Done) => returned.extend(results.try_iter()),
                     // All is read again afterwards.
-                    _ => {}
+                    Some(_) => {}
+                    None => return status,
+                }
+                for result in &returned {
+                    match result {
+                        TopResult::Returned(_) => return status,
+                        TopResult::AwaitsEnter => awaits_enter = true,
+                        _ => {}
+                    }
+                }
+                if awaits_enter && status.is_some() {
+                    return status;
                 }
             }
         });

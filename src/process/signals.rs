@@ -4,15 +4,16 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, raise};
-use nix::sys::termios::{FlushArg, tcflush};
+use nix::sys::termios::{FlushArg, SetArg, tcflush, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 
-use super::spawn::set_default_signals;
+use super::spawn::{set_default_signals, signal_with_parent};
 
 /// Time in which a shell continues all processes of a command.
 const SHELL_TIMEOUT: Duration = Duration::from_millis(200);
@@ -57,16 +58,21 @@ fn is_ignored(signal: Signal) -> bool {
     }
 }
 
+/// The program that [`run_in_foreground`] runs; 0 if there is none.
+static FOREGROUND: AtomicI32 = AtomicI32::new(0);
+
 /// Runs a program on the terminal of this process, such as an editor, and waits for its end. A
 /// Ctrl-C is for that program alone. When it stops, this process stops, too: its shell waits for
-/// this process only.
+/// this process only. It gets SIGHUP when this process ends. One at a time.
 pub(crate) fn run_in_foreground(command: &mut Command) -> io::Result<ExitStatus> {
+    let modes = tcgetattr(io::stdin());
+    let this = nix::unistd::getpid();
     // SAFETY: ignores signals, and sets no handler of ours; in the child, between fork and exec,
     // only async-signal-safe calls are made.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             set_default_signals();
-            Ok(())
+            signal_with_parent(this, Signal::SIGHUP)
         });
         let mut earlier = Vec::new();
         for signal in [Signal::SIGINT, Signal::SIGQUIT] {
@@ -76,23 +82,37 @@ pub(crate) fn run_in_foreground(command: &mut Command) -> io::Result<ExitStatus>
         // continued first, and would take the stop of the program for another one.
         let blocked = terminal_stop().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let status = command.spawn().and_then(|child| await_end_with_stops(&child));
+        FOREGROUND.store(0, Ordering::Relaxed);
         if !blocked.contains(Signal::SIGTSTP) {
             // A stop that the program has ignored.
-            earlier.push((
-                Signal::SIGTSTP,
-                nix::sys::signal::signal(Signal::SIGTSTP, SigHandler::SigIgn)?,
-            ));
+            let handler = nix::sys::signal::signal(Signal::SIGTSTP, SigHandler::SigIgn)?;
+            earlier.push((Signal::SIGTSTP, handler));
         }
         for (signal, handler) in earlier {
             nix::sys::signal::signal(signal, handler)?;
         }
         blocked.thread_set_mask()?;
+        if let (Ok(status), Ok(modes)) = (&status, &modes)
+            && !status.success()
+        {
+            // A program that was killed has left its own.
+            let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, modes);
+        }
         status
+    }
+}
+
+/// Sends a signal to the program that runs in the foreground, if there is one.
+pub(crate) fn signal_foreground(signal: Signal) {
+    let pid = FOREGROUND.load(Ordering::Relaxed);
+    if pid > 0 {
+        let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 
 fn await_end_with_stops(child: &Child) -> io::Result<ExitStatus> {
     let pid = Pid::from_raw(child.id() as i32);
+    FOREGROUND.store(pid.as_raw(), Ordering::Relaxed);
     loop {
         match wait(pid, libc::WUNTRACED)? {
             Some(status) if status.stopped_signal().is_some() => stop_self(),

@@ -104,7 +104,7 @@ pub(crate) fn spawn_claude(command: &mut Command) -> io::Result<Child> {
         command.pre_exec(move || {
             set_default_signals();
             limits::restore_limits();
-            kill_with_parent(worker)
+            signal_with_parent(worker, Signal::SIGKILL)
         });
     }
     command.spawn()
@@ -151,10 +151,11 @@ pub(super) fn set_default_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
+/// Sends this process a signal when the thread that has started it ends.
 #[cfg(target_os = "linux")]
-fn kill_with_parent(parent: Pid) -> io::Result<()> {
+pub(super) fn signal_with_parent(parent: Pid, signal: Signal) -> io::Result<()> {
     // SAFETY: takes integers only.
-    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } < 0 {
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_int, 0, 0, 0) } < 0 {
         return Err(io::Error::last_os_error());
     }
     // The parent may have died before the request was made.
@@ -165,6 +166,6 @@ fn kill_with_parent(parent: Pid) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn kill_with_parent(_parent: Pid) -> io::Result<()> {
+pub(super) fn signal_with_parent(_parent: Pid, _signal: Signal) -> io::Result<()> {
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Ctrl-Z in what `top` has started on the terminal: a shell gets it back only if its whole job stops.
+//! What `top` has started on the terminal, and signals. At Ctrl-Z a shell gets the terminal back only
+//! if its whole job stops.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +10,7 @@ use nix::unistd::Pid;
 use super::{ENTER, await_line, sandbox, top};
 use crate::support::processes::{children_of, is_stopped, send};
 use crate::support::terminal::Terminal;
-use crate::support::{await_file, eventually};
+use crate::support::{await_file, eventually, is_alive};
 
 const CTRL_D: &str = "\u{4}";
 const CTRL_Z: &str = "\u{1a}";
@@ -130,4 +131,37 @@ fn a_call_without_a_shell_does_not_stop() {
         terminal.press(if verb == "top" { "q" } else { CTRL_D });
         assert_eq!(terminal.finish().0, 0, "{verb}");
     }
+}
+
+#[test]
+fn a_signal_for_top_ends_attach() {
+    let sandbox = sandbox("read\ninit\nsay hello\nhang");
+    sandbox.start("j", &[]);
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129), (Signal::SIGKILL, -1)] {
+        let mut terminal = top(&sandbox);
+        await_line(&terminal, "hello", "");
+        terminal.press(ENTER);
+        terminal.await_text("Enter sends");
+        let both = descendants(terminal.pid());
+        send(terminal.pid(), signal);
+        eventually("the end of both", || (!both.iter().any(|pid| is_alive(*pid))).then_some(()));
+        assert!(!terminal.is_raw(), "{signal}");
+        assert_eq!(terminal.finish().0, code, "{signal}");
+    }
+}
+
+#[test]
+fn a_killed_attach_leaves_no_raw_mode() {
+    let sandbox = sandbox("read\ninit\nsay hello\nhang");
+    sandbox.start("j", &[]);
+    let mut terminal = top(&sandbox);
+    await_line(&terminal, "hello", "");
+    terminal.press(ENTER);
+    terminal.await_text("Enter sends");
+    send(children_of(terminal.pid())[0], Signal::SIGKILL);
+    terminal.await_text("Enter: back to top");
+    assert!(!terminal.is_raw());
+    terminal.press(ENTER);
+    await_line(&terminal, "> j    running", "");
+    quit(terminal);
 }
