@@ -138,6 +138,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::new("claudejob interrupt ID", Running, own()),
         Row::new("claudejob rerun ID --prompt -", Completed, ("/warnings", json!([]))).with_text(),
         Row::new("claudejob kill ID", Running, ("/killed", json!(true))),
+        Row::new("claudejob rm ID", Completed, ("/jobs/0", json!("fix-login"))),
         Row::new("claudejob logs ID", Completed, own()),
         Row::new("claudejob list", Running, ("/0/jobId", json!("fix-login"))),
         Row::new("claudejob list --undelivered", Completed, ("", json!([]))),
