@@ -40,13 +40,13 @@ impl WorktreeDraft<'_> {
         let repository = Path::new(&worktree.repository);
         let path = Path::new(&worktree.path);
         let entry = entry_of(repository, &worktree.path).map_err(text)?;
+        let is_draft = entry.as_ref().is_some_and(|entry| self.is_draft(entry));
         if let Some(entry) = &entry
             && path.join(".git").exists()
-            && !self.is_draft(entry)
+            && !is_draft
         {
             if let Some(lock) = &entry.lock
                 && lock.starts_with(MARK_START)
-                && !self.is_complete
             {
                 return Err(format!("the worktree {} is incomplete: {lock}", worktree.path));
             }
@@ -62,7 +62,7 @@ impl WorktreeDraft<'_> {
             return Err(format!("another worktree was made in {}", worktree.path));
         }
         let has_files = path.exists() && !is_empty_directory(&worktree.path);
-        if has_files && (self.has_content() || entry.is_none()) {
+        if has_files && !is_draft {
             return Err(format!("{} is not a worktree of {}", worktree.path, worktree.repository));
         }
         let begins_with = first_commit(worktree, self.has_content())?;
@@ -79,7 +79,7 @@ impl WorktreeDraft<'_> {
     pub(super) fn finish(&self) -> Result<(), String> {
         let repository = Path::new(&self.worktree.repository);
         let entry = entry_of(repository, &self.worktree.path).map_err(text)?;
-        if !entry.is_some_and(|entry| self.is_marked(&entry)) {
+        if !entry.is_some_and(|entry| self.is_draft(&entry)) {
             return Ok(());
         }
         let output = change(repository, &["unlock", &self.worktree.path])?;
@@ -90,13 +90,10 @@ impl WorktreeDraft<'_> {
         self.is_complete || self.worktree.existed
     }
 
-    fn is_marked(&self, entry: &WorktreeEntry) -> bool {
-        entry.lock.as_deref() == Some(&self.mark)
-    }
-
-    /// Returns whether the worktree was begun for this job, and not completed.
+    /// Returns whether the worktree was begun for this job, and not completed. Claude works only in
+    /// one that was unlocked.
     fn is_draft(&self, entry: &WorktreeEntry) -> bool {
-        !self.is_complete && self.is_marked(entry)
+        entry.lock.as_deref() == Some(&self.mark)
     }
 
     /// Runs `git worktree add`, and again while another git has locked what it needs.

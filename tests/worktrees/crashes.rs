@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use crate::support::processes::kill;
-use crate::support::{Answer, await_file, eventually, pid_in};
+use crate::support::{Answer, Sandbox, await_file, eventually, pid_in};
 use crate::{WORKS, assert_complete, git, sandbox, tree};
 
 #[test]
@@ -26,7 +26,7 @@ fn a_cut_off_preparation_is_repeated() {
         fs::write(work.join("2.secret"), "2").unwrap();
         let ran = format!("echo x >> {}", sandbox.path("ran").display());
         let args = ["start", "a", "-p", "x", "--worktree", "--setup", &ran];
-        let worker = |sandbox: &crate::support::Sandbox| {
+        let worker = |sandbox: &Sandbox| {
             let pid = sandbox.status("a")["pid"].as_i64().unwrap();
             kill(i32::try_from(pid).unwrap());
         };
@@ -46,34 +46,70 @@ fn a_cut_off_preparation_is_repeated() {
     }
 }
 
-#[test]
-fn a_cut_off_checkout_is_repeated() {
-    let sandbox = sandbox();
+/// Makes the checkout of a file wait in the middle of it, after it has written its process id to
+/// `reached`, until `go` exists.
+fn slow_down_checkout(sandbox: &Sandbox) {
     let work = sandbox.work();
-    let (reached, go) = (sandbox.path("reached"), sandbox.path("go"));
-    // The checkout of this file waits in the middle of it.
     let smudge = format!(
         "cat; echo $$ > {0}.new; mv {0}.new {0}; while [ ! -e {1} ]; do sleep 0.01; done",
-        reached.display(),
-        go.display()
+        sandbox.path("reached").display(),
+        sandbox.path("go").display()
     );
     git(&work, &["config", "filter.slow.smudge", &smudge]);
     fs::write(work.join(".gitattributes"), "slow filter=slow\n").unwrap();
     fs::write(work.join("slow"), "slow\n").unwrap();
     git(&work, &["add", "."]);
     git(&work, &["commit", "--quiet", "--message", "Slow"]);
-    sandbox.start("a", &["--worktree"]);
+}
+
+fn parent_of(pid: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    parent.trim().parse().unwrap()
+}
+
+/// Kills the worker and git in the middle of the checkout, recovers the job, and asserts that its
+/// worktree is complete.
+#[track_caller]
+fn recover_from_checkout(sandbox: &Sandbox) {
+    let (reached, go) = (sandbox.path("reached"), sandbox.path("go"));
     await_file(&reached);
     let status = sandbox.status("a");
     assert_eq!(status["activity"]["text"], "preparing the worktree", "{status:?}");
-    kill(i32::try_from(status["pid"].as_i64().unwrap()).unwrap());
     let filter = pid_in(&reached);
-    fs::write(&go, "").unwrap();
+    // A git whose child was killed would remove the worktree.
+    let git = parent_of(parent_of(filter));
+    kill(i32::try_from(status["pid"].as_i64().unwrap()).unwrap());
+    kill(git);
     assert_eq!(sandbox.run(["recover", "a"]).code, 0);
+    fs::write(&go, "").unwrap();
     sandbox.wait("a").expect_end(0, "completed", None);
-    assert_complete(&tree(&sandbox, "a"), "claudejob/a");
-    assert_eq!(fs::read_to_string(tree(&sandbox, "a").join("slow")).unwrap(), "slow\n");
+    assert_complete(&tree(sandbox, "a"), "claudejob/a");
+    assert_eq!(fs::read_to_string(tree(sandbox, "a").join("slow")).unwrap(), "slow\n");
     eventually("the end of the filter", || (!crate::support::is_alive(filter)).then_some(()));
+}
+
+#[test]
+fn a_cut_off_checkout_is_repeated() {
+    let sandbox = sandbox();
+    slow_down_checkout(&sandbox);
+    sandbox.start("a", &["--worktree"]);
+    recover_from_checkout(&sandbox);
+}
+
+#[test]
+fn a_cut_off_repeated_checkout_is_repeated() {
+    let sandbox = sandbox();
+    slow_down_checkout(&sandbox);
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.script("session\nread\ninit\nresult ok\neof");
+    sandbox.run_job("a", &["--worktree"]).expect_end(0, "completed", None);
+    fs::remove_dir_all(tree(&sandbox, "a")).unwrap();
+    for file in ["go", "reached"] {
+        fs::remove_file(sandbox.path(file)).unwrap();
+    }
+    assert_eq!(sandbox.run(["resume", "a"]).code, 0);
+    recover_from_checkout(&sandbox);
 }
 
 #[test]
