@@ -16,7 +16,7 @@ mod users;
 pub(crate) use changes::{Changes, ChangesForm};
 pub(crate) use head::head_commit;
 pub(crate) use inspect::inspect;
-pub(crate) use prepare::{lock_reason, prepared, run as prepare};
+pub(crate) use prepare::{lock_reason, prepare_directory, prepared, run as prepare};
 pub(crate) use removal::Removal;
 pub(crate) use repository::{Repository, resolved};
 pub(crate) use users::user_of;

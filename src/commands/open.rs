@@ -20,12 +20,13 @@ use super::resume::check_session;
 use super::watch::Watch;
 use crate::arguments::JobName;
 use crate::claude::{self, Env};
-use crate::error::{Error, ExitStatus};
+use crate::error::{Error, ExitStatus, WorktreeError};
 use crate::job::{JobId, Spec, Status};
 use crate::output::{Answer, print_note};
 use crate::process::run_in_foreground;
-use crate::store::{RECORD, Store, addressed};
+use crate::store::{JobDir, RECORD, Store, addressed};
 use crate::text::{harmless, shell_word};
+use crate::worktree;
 
 /// How long the record of a running job may lack its session.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -90,7 +91,9 @@ impl OpenArgs {
             let (job_id, cwd) = (id, spec.cwd);
             return call.print(&OpenAnswer { job_id, session_id: session, cwd, command });
         }
-        check_folder(&spec)?;
+        if spec.worktree.is_none() {
+            check_folder(&spec)?;
+        }
         if observed.live {
             self.end(&store, &observed)?;
         }
@@ -99,6 +102,9 @@ impl OpenArgs {
         let Some(_lock) = lock_ended(dir)? else {
             return Err(Error::Busy(format!("another command continues job {id}")));
         };
+        if spec.worktree.is_some() && check_folder(&spec).is_err() {
+            prepare_folder(dir, &spec)?;
+        }
         let mut command = claude::interactive_command(&spec, &session, env);
         command.args(&self.args);
         let status = run(&mut command)?;
@@ -159,6 +165,14 @@ fn check_folder(spec: &Spec) -> Result<(), Error> {
         Err(error) => error.to_string(),
     };
     Err(Error::BadCwd(PathBuf::from(&spec.cwd), why))
+}
+
+/// Makes the deleted worktree of a job again, as another attempt would.
+fn prepare_folder(dir: &JobDir, spec: &Spec) -> Result<(), Error> {
+    match worktree::prepare_directory(dir) {
+        Ok(_) => check_folder(spec),
+        Err(why) => Err(WorktreeError::Gone(dir.id().to_string(), why).into()),
+    }
 }
 
 /// Runs claude on the terminal. Returns whether it succeeded.

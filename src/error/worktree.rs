@@ -60,6 +60,10 @@ errors! {
     InUse(path: String, job: String) => code "worktree_in_use",
         message("job {job} works in the worktree '{}'", path.escape_debug()),
         hint("claudejob wait {job}  # or use another --worktree=NAME");
+    /// The worktree was deleted, and cannot be made again.
+    Gone(id: String, why: String) => code "worktree_gone",
+        message("the worktree of job {id} could not be made again: {why}"),
+        hint("claudejob rerun {id}  # does its task again, in a new worktree");
     /// The changes of a job are not known.
     NoChanges(id: String, why: String) => code "no_diff",
         message("the changes of job {id} are not known: {why}"), hint("claudejob logs {id}");

@@ -58,7 +58,11 @@ pub(crate) fn prepared(command: Command, spec: &Spec, job_dir: &Path) -> Command
 /// Prepares the directory of a job and becomes claude. This is the hidden command that [`prepared`]
 /// returns. Returns an exit status only if that fails.
 pub(crate) fn run(job_dir: PathBuf, program: &OsString, args: &[OsString]) -> io::Result<u8> {
-    let why = match prepare(job_dir) {
+    let prepared = match JobDir::at(job_dir) {
+        Some(job) => prepare_directory(&job),
+        None => Err("not a directory of a job".to_owned()),
+    };
+    let why = match prepared {
         Ok(cwd) => become_claude(&cwd, program, args),
         Err(why) => why,
     };
@@ -67,22 +71,22 @@ pub(crate) fn run(job_dir: PathBuf, program: &OsString, args: &[OsString]) -> io
     Ok(PREPARATION_FAILED)
 }
 
-/// Returns the directory in which claude works.
-fn prepare(job_dir: PathBuf) -> Result<String, String> {
-    let job = JobDir::at(job_dir).ok_or("not a directory of a job")?;
+/// Makes the worktree of a job and runs its setup command, as far as that was not done before.
+/// Returns the directory in which claude works. The job is not live, or this is its preparation.
+pub(crate) fn prepare_directory(job: &JobDir) -> Result<String, String> {
     let record = job.load().map_err(|error| error.to_string())?;
     let spec = &record.spec;
     let mut state = job.preparation();
     if let Some(worktree) = &spec.worktree {
-        enter_step(&job, &mut state, PreparationStep::Worktree)?;
+        enter_step(job, &mut state, PreparationStep::Worktree)?;
         // Claude works in a complete worktree only, whatever the file says.
         let is_complete = state.has_worktree || record.session.began;
-        let mark = lock_reason(&job, &record.job_id);
+        let mark = lock_reason(job, &record.job_id);
         let draft = WorktreeDraft { worktree, mark, is_complete };
         draft.make(|path| worker_in(&Store::at(job.root().to_owned()), path, &record))?;
         fault_point("prepare:made");
         state.has_worktree = true;
-        save(&job, &state)?;
+        save(job, &state)?;
         fault_point("prepare:saved");
         draft.finish()?;
     }
@@ -90,11 +94,11 @@ fn prepare(job_dir: PathBuf) -> Result<String, String> {
         return Err(format!("the directory {} is missing", spec.cwd));
     }
     if let Some(setup) = &spec.setup {
-        run_setup(&job, &mut state, spec, setup)?;
+        run_setup(job, &mut state, spec, setup)?;
     }
     state.step = None;
     state.stderr_end = job.length(STDERR);
-    save(&job, &state)?;
+    save(job, &state)?;
     Ok(spec.cwd.clone())
 }
 

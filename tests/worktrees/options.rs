@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+#[cfg(target_os = "linux")]
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::support::sandbox::example;
-use crate::support::{Sandbox, await_file};
+#[cfg(target_os = "linux")]
+use crate::support::terminal::Terminal;
+use crate::support::{Sandbox, await_file, eventually};
 use crate::{WORKS, assert_complete, assert_refused, git, sandbox, tree};
 
 #[test]
@@ -328,6 +332,42 @@ fn a_deleted_folder_is_made_again_from_its_branch() {
     ended.expect_end(1, "failed", Some("launch_failed"));
     assert!(ended.text("error").contains("is gone, and so is its branch claudejob/a"), "{ended:?}");
     assert!(!dir.exists());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn recover_and_open_make_a_deleted_folder_again() {
+    let sandbox = sandbox();
+    sandbox.script("session\nread\ninit\nhang");
+    let dir = tree(&sandbox, "a");
+    sandbox.start("a", &["--worktree", "--setup", "echo said"]);
+    eventually("a session", || sandbox.status("a")["sessionId"].as_str().map(drop));
+    crate::support::processes::kill(sandbox.status("a")["pid"].as_i64().unwrap() as i32);
+    sandbox.wait("a").expect_end(1, "failed", Some("worker_died"));
+    fs::remove_dir_all(&dir).unwrap();
+    sandbox.script("session\nread\ninit\nresult ok\neof");
+    assert_eq!(sandbox.run(["recover", "a"]).code, 0);
+    sandbox.wait("a").expect_end(0, "completed", None);
+    assert_complete(&dir, "claudejob/a");
+
+    fs::remove_dir_all(sandbox.work().join(".claude")).unwrap();
+    sandbox.script("print opened\nsh pwd > $FAKE_DIR/opened-in");
+    let terminal = Terminal::start(sandbox.command(["open", "a"]));
+    terminal.await_text("opened");
+    let (code, output) = terminal.finish();
+    assert_eq!(code, 0, "{output}");
+    let opened_in = fs::read_to_string(sandbox.path("opened-in")).unwrap();
+    assert_eq!(Path::new(opened_in.trim()), dir);
+    assert_complete(&dir, "claudejob/a");
+    assert!(output.contains("Preparing worktree") && output.contains("said"), "{output}");
+
+    // It cannot be made again.
+    git(&sandbox.work(), &["worktree", "remove", dir.to_str().unwrap()]);
+    git(&sandbox.work(), &["branch", "--quiet", "-D", "claudejob/a"]);
+    let (code, output) = Terminal::start(sandbox.command(["open", "a"])).finish();
+    let words: Vec<&str> = output.split_whitespace().collect();
+    let output = words.join(" ");
+    assert!(code == 1 && output.contains("so is its branch claudejob/a hint: "), "{output}");
 }
 
 #[test]
