@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use crate::job::EngineKind;
 use slurm::Slurm;
-pub(crate) use slurm::{
-    config as slurm_config, run_doctor as run_on_slurm, setting as slurm_setting,
-};
+pub(crate) use slurm::{config as slurm_config, setting as slurm_setting, submit_probe};
 
 pub(crate) use cgroup_unit::SCOPE_PREFIX;
 pub(crate) use detach::{DetachMode, DetachPlan, lingers};

@@ -7,6 +7,7 @@
 mod cluster;
 mod jobs;
 mod machine;
+mod node;
 mod place;
 mod text;
 
@@ -19,17 +20,21 @@ use serde::Serialize;
 use super::check::{Check, Level};
 use super::start::On;
 use super::{Call, gateway};
-use crate::arguments::program;
+use crate::arguments::{absolute, program};
 use crate::claude::{self, Env, VersionOutput, tested};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
-use crate::job::{ClaudeOptions, Detachment, JobId, Spec};
+use crate::job::{ClaudeOptions, Detachment, EngineKind, EngineOptions, JobId, Spec};
 use crate::launch::{DetachMode, DetachPlan};
 use crate::process;
 use crate::text::{clip, one_line};
+use cluster::ProbeRequest;
 
 /// Time limit of `claude --version`.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a node holds locks at most that another one tries.
+const HOLD_TIME: Duration = Duration::from_secs(120);
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -58,6 +63,15 @@ pub(crate) struct DoctorArgs {
     /// Pass an argument to sbatch for this job
     #[arg(long, value_name = "ARG", allow_hyphen_values = true, requires = "probe")]
     on_arg: Vec<String>,
+    /// Check with the variables in this file, as a job's node
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// Check this node, with the locks in a directory, for a call with --probe
+    #[arg(long, value_name = "DIR", hide = true)]
+    on_node: Option<PathBuf>,
+    /// Try the locks that another node holds
+    #[arg(long, hide = true, requires = "on_node")]
+    second: bool,
 }
 
 impl DoctorArgs {
@@ -68,17 +82,54 @@ impl DoctorArgs {
         };
         let cwd = std::env::current_dir().unwrap_or_default();
         let request = DoctorRequest { root: call.jobs_dir(), claude, cwd };
-        let env = call.env.with_profile(self.profile.as_deref())?;
+        let mut spec = Spec { profile: self.profile.clone(), ..Spec::default() };
+        let env_file = self.env_file.as_deref().map(absolute).transpose()?;
+        if let Some(file) = &env_file {
+            let env_file = Some(file.to_string_lossy().into_owned());
+            spec.engine = Some(EngineOptions { env_file, ..EngineOptions::new(EngineKind::Slurm) });
+        }
+        let env = call.env.for_job(&spec)?;
+        if let Some(dir) = &self.on_node {
+            return check_node(call, &request, &env, dir, self.second);
+        }
         let mut answer = doctor(&request, &env);
         if self.on == On::Slurm
             && let Ok(root) = &request.root
         {
-            let probe = if self.probe { Some(self.on_arg.as_slice()) } else { None };
-            answer.checks.extend(cluster::checks(root, probe));
-            answer.ok = answer.checks.iter().all(|check| check.level != Level::Error);
+            let (arguments, profile) = (self.on_arg, self.profile);
+            let claude = request.claude.clone().or_else(|| claude::find(&env));
+            let probe = ProbeRequest { arguments, claude, profile, env_file };
+            answer.add(cluster::checks(root, if self.probe { Some(&probe) } else { None }));
         }
         call.print(&answer)
     }
+}
+
+/// Checks this node of a cluster. The first one then holds locks until its job is cancelled.
+fn check_node(
+    call: &Call,
+    request: &DoctorRequest,
+    env: &Env,
+    dir: &Path,
+    is_second: bool,
+) -> Result<ExitStatus, Error> {
+    let taken = node::Taken::take(dir);
+    let mut answer = DoctorAnswer { ok: true, checks: vec![node::name()] };
+    if is_second {
+        answer.add([match taken {
+            Ok(taken) => taken.check(),
+            Err(error) => {
+                Check::error(node::LOCKS, error.to_string(), "check the jobs directory there")
+            }
+        }]);
+        return call.print(&answer);
+    }
+    answer.add(doctor(request, env).checks);
+    answer.add([node::api(env)]);
+    let status = call.print(&answer);
+    std::thread::sleep(HOLD_TIME);
+    drop(taken);
+    status
 }
 
 /// What to check.
@@ -100,6 +151,13 @@ pub(crate) struct DoctorAnswer {
     pub ok: bool,
     /// The checks.
     pub checks: Vec<Check>,
+}
+
+impl DoctorAnswer {
+    fn add(&mut self, checks: impl IntoIterator<Item = Check>) {
+        self.checks.extend(checks);
+        self.ok = self.checks.iter().all(|check| check.level != Level::Error);
+    }
 }
 
 /// Runs all checks.

@@ -18,6 +18,12 @@ pub(crate) struct EngineOptions {
     pub export_env: Vec<String>,
 }
 
+impl EngineOptions {
+    pub(crate) fn new(kind: EngineKind) -> Self {
+        Self { kind, args: Vec::new(), env_file: None, export_env: Vec::new() }
+    }
+}
+
 /// The engine that starts a job's workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

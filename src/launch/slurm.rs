@@ -81,21 +81,14 @@ impl Slurm {
 
     /// Submits one job, or several with the same options as an array.
     fn submit_together(self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>> {
-        let refused = |error: EngineError| vec![Err(error); jobs.len()];
-        let output = match self.run("sbatch", &arguments(jobs)) {
-            Ok(output) => output,
-            Err(error) => return refused(error),
+        let submitted = self.run("sbatch", &arguments(jobs));
+        let id = match submitted.and_then(|output| printed_id(&output)) {
+            Ok(id) => id,
+            Err(error) => return vec![Err(error); jobs.len()],
         };
-        // `ID` or `ID;CLUSTER`. A site's plugin may print lines before.
-        let id = output.lines().last().unwrap_or_default().split(';').next().unwrap_or_default();
-        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
-            let why = format!("it printed no job id: {}", one_line(&output, 200));
-            let (is_temporary, may_have_worked) = (false, true);
-            return refused(EngineError { program: "sbatch", why, is_temporary, may_have_worked });
-        }
         let mut refs = Vec::new();
         for index in 0..jobs.len() {
-            let id = if jobs.len() == 1 { id.to_owned() } else { format!("{id}_{index}") };
+            let id = if jobs.len() == 1 { id.clone() } else { format!("{id}_{index}") };
             refs.push(Ok(EngineRef { id, ..EngineRef::default() }));
         }
         refs
@@ -182,24 +175,35 @@ pub(crate) fn config(timeout: Duration) -> Result<String, EngineError> {
     Slurm::new(timeout).run("scontrol", &["show", "config"].map(str::to_owned))
 }
 
-/// Runs `doctor` for the jobs directory on a node, with these arguments for `sbatch`, and waits for
-/// its end. Its answer is in `output` then.
-pub(crate) fn run_doctor(
-    root: &Path,
+/// Submits a short job that runs this program with these words as `sh` takes them, and with these arguments
+/// for `sbatch`. It writes to the file `output`.
+pub(crate) fn submit_probe(
+    words: &str,
     output: &Path,
     arguments: &[String],
     timeout: Duration,
-) -> Result<(), EngineError> {
+) -> Result<EngineRef, EngineError> {
     let program = shell_quote(&claude::own_executable().to_string_lossy());
-    let root = shell_quote(&root.to_string_lossy());
-    let script = format!("exec {program} --json --jobs-dir {root} doctor");
     let output = output.to_string_lossy().replace('%', "%%");
     let mut all = vec!["--chdir=/".to_owned()];
     all.extend_from_slice(arguments);
-    let fixed = ["--wait", "--export=NONE", "--job-name=claudejob-probe", "--time=5"];
+    let fixed = ["--parsable", "--export=NONE", "--job-name=claudejob-probe", "--time=5"];
     all.extend(fixed.map(str::to_owned));
-    all.extend([format!("--output={output}"), format!("--wrap={script}")]);
-    Slurm::new(timeout).run("sbatch", &all).map(drop)
+    all.extend([format!("--output={output}"), format!("--wrap=exec {program} {words}")]);
+    let printed = Slurm::new(timeout).run("sbatch", &all)?;
+    Ok(EngineRef { id: printed_id(&printed)?, ..EngineRef::default() })
+}
+
+/// Returns the id that `sbatch` has printed: `ID` or `ID;CLUSTER`. A site's plugin may print lines
+/// before.
+fn printed_id(output: &str) -> Result<String, EngineError> {
+    let id = output.lines().last().unwrap_or_default().split(';').next().unwrap_or_default();
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+        let why = format!("it printed no job id: {}", one_line(output, 200));
+        let (is_temporary, may_have_worked) = (false, true);
+        return Err(EngineError { program: "sbatch", why, is_temporary, may_have_worked });
+    }
+    Ok(id.to_owned())
 }
 
 /// Returns a value of the cluster's settings.

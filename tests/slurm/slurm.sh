@@ -4,6 +4,7 @@
 #   ID.state    the line of squeue after the id: STATE|RESTARTS|NODE|REASON; an array has a file for each task
 #   ID.args     the arguments of sbatch, one a line         ID.script  the batch script
 #   ID.pid      the process of a job that runs              calls      the commands so far, one a line
+#   single      it has one node
 #   refuse      sbatch fails with this message              down       no command reaches the controller
 #   ID.requeue  the job is pending when its process has ended
 #   meanwhile   sbatch runs this script first
@@ -19,12 +20,14 @@ sbatch)
   [ -e meanwhile ] && sh meanwhile
   [ -e refuse ] && fail "Batch job submission failed: $(cat refuse)"
   id=1; while ! mkdir "$id.lock" 2>/dev/null; do id=$((id + 1)); done
-  tasks= waits=
+  tasks= node=n1
   for argument; do
     printf '%s\n' "$argument"
     case $argument in
     --wrap=*) printf '#!/bin/sh\n# This script was created by sbatch --wrap.\n\n%s\n' "${argument#--wrap=}" >"$id.script" ;;
-    --wait) waits=yes ;;
+    --exclude=n1)
+      [ -e single ] && fail 'Batch job submission failed: Requested node configuration is not available'
+      node=n2 ;;
     --array=*) tasks=$(echo "$argument" | sed 's/.*-\([0-9]*\).*/\1/') ;;
     --output=*) echo "${argument#--output=}" | sed 's/%%/%/g' >"$id.output" ;;
     esac
@@ -35,7 +38,9 @@ sbatch)
     for task in $(seq 0 "$tasks"); do echo 'PENDING|0||Priority' >"${id}_$task.state"; done
   fi
   echo "$id"
-  if [ -n "$waits" ]; then sh "$id.script" >"$(cat "$id.output")" 2>&1; fi ;;
+  if grep -q '^--job-name=claudejob-probe$' "$id.args"; then
+    STAND_IN_NODE=$node "$(readlink "$0")" run "$id" </dev/null >/dev/null 2>&1 &
+  fi ;;
 squeue)
   only=
   while [ $# -gt 0 ]; do
@@ -74,7 +79,7 @@ scontrol)
 slurm.sh)
   id=$2; job=${id%_*}
   echo "RUNNING|${3:-0}|n1|None" >"$id.state"
-  export SLURM_JOB_ID="$id" SLURM_RESTART_COUNT="${3:-0}" SLURMD_NODENAME=n1
+  export SLURM_JOB_ID="$id" SLURM_RESTART_COUNT="${3:-0}" SLURMD_NODENAME="${STAND_IN_NODE:-n1}"
   [ "$job" != "$id" ] && export SLURM_ARRAY_JOB_ID="$job" SLURM_ARRAY_TASK_ID="${id#*_}"
   sh -c 'echo $$ >"$1"; exec sh "$2"' run "$id.pid" "$job.script" >>"$(cat "$job.output")" 2>&1
   status=$?

@@ -1,25 +1,45 @@
 //! Checks of a Slurm cluster and, with `--probe`, of one of its nodes.
 
 use std::fs;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::Check;
-use crate::launch::{EngineError, run_on_slurm, slurm_config, slurm_setting};
+use super::{Check, node};
+use crate::job::{EngineKind, EngineRef};
+use crate::launch::{
+    Engine, EngineError, EngineStatus, engine, slurm_config, slurm_setting, submit_probe,
+};
 use crate::process::machine::{self, Medium};
-use crate::text::{clip, shell_word};
+use crate::text::{clip, shell_quote, shell_word};
 
 /// Time limit of a question to Slurm.
 const CONFIG_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time limit of the probe: it may have to wait for a node.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(180);
+/// The same for a second node.
+const SECOND_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+const NODE_CHECK: &str = "slurm_node";
+const LOCKS_CHECK: &str = "slurm_locks";
 /// Least seconds between SIGTERM and SIGKILL in which a worker ends its claude.
 const MIN_KILL_WAIT: u64 = 8;
 
-/// Checks the cluster. With `probe`, these arguments are those of the job that checks a node.
-pub(super) fn checks(root: &Path, probe: Option<&[String]>) -> Vec<Check> {
+/// How nodes are checked.
+#[derive(Debug)]
+pub(super) struct ProbeRequest {
+    /// For `sbatch`.
+    pub arguments: Vec<String>,
+    /// The claude that a job would use.
+    pub claude: Option<PathBuf>,
+    pub profile: Option<String>,
+    pub env_file: Option<PathBuf>,
+}
+
+/// Checks the cluster and, if that is requested, nodes.
+pub(super) fn checks(root: &Path, probe: Option<&ProbeRequest>) -> Vec<Check> {
     let config = match slurm_config(CONFIG_TIMEOUT) {
         Ok(config) => config,
         Err(error) => return vec![unreachable(&error)],
@@ -56,8 +76,8 @@ pub(super) fn checks(root: &Path, probe: Option<&[String]>) -> Vec<Check> {
         )
     });
     checks.push(file_system(root));
-    if let Some(arguments) = probe {
-        checks.push(self::probe(root, arguments));
+    if let Some(request) = probe {
+        checks.extend(self::probe(root, request));
     }
     checks
 }
@@ -89,6 +109,24 @@ struct NodeAnswer {
     checks: Vec<NodeCheck>,
 }
 
+impl NodeAnswer {
+    /// Returns what a check has found.
+    fn detail(&self, name: &str) -> &str {
+        let check = self.checks.iter().find(|check| check.name == name);
+        check.map_or("", |check| &check.detail)
+    }
+
+    fn problems(&self) -> String {
+        let mut problems = Vec::new();
+        for check in &self.checks {
+            if check.level == "error" {
+                problems.push(format!("{}: {}", check.name, check.detail));
+            }
+        }
+        problems.join("; ")
+    }
+}
+
 #[derive(Deserialize)]
 struct NodeCheck {
     name: String,
@@ -96,43 +134,120 @@ struct NodeCheck {
     detail: String,
 }
 
-/// Runs `doctor` on a node, which writes its answer into the jobs directory.
-fn probe(root: &Path, arguments: &[String]) -> Check {
-    const NAME: &str = "slurm_node";
-    const HINT: &str = "look at that node; --on-arg chooses another one";
+/// A job that checks a node, with the directory in which nodes meet.
+struct Probe<'a> {
+    request: &'a ProbeRequest,
+    engine: Box<dyn Engine>,
+    dir: PathBuf,
+    jobs: Vec<EngineRef>,
+}
+
+/// Runs `doctor` on a node, then, while that one holds locks, on another one, which tries to take them.
+fn probe(root: &Path, request: &ProbeRequest) -> Vec<Check> {
     if !root.is_dir() {
         let hint = format!("mkdir -p -m 700 {}", shell_word(&root.to_string_lossy()));
-        return Check::warning(NAME, "not tried: the jobs directory does not exist yet", hint);
+        let detail = "not tried: the jobs directory does not exist yet";
+        return vec![Check::warning(NODE_CHECK, detail, hint)];
     }
-    let file = root.join(format!(".probe-{}", uuid::Uuid::new_v4().simple()));
-    let done = run_on_slurm(root, &file, arguments, PROBE_TIMEOUT);
-    let text = fs::read_to_string(&file);
-    let _ = fs::remove_file(&file);
-    let text = match (text, done) {
-        (Ok(text), _) => text,
-        (Err(_), Err(error)) => return Check::error(NAME, error.to_string(), HINT),
-        (Err(error), Ok(())) => {
-            let detail = format!("the node has written nothing into the jobs directory: {error}");
-            return Check::error(
-                NAME,
-                detail,
-                "use a directory that all nodes share, with --jobs-dir",
-            );
-        }
+    let engine = match engine(EngineKind::Slurm, CONFIG_TIMEOUT) {
+        Ok(engine) => engine,
+        Err(error) => return vec![Check::unknown(NODE_CHECK, error)],
     };
-    let Ok(answer) = serde_json::from_str::<NodeAnswer>(&text) else {
-        let detail = format!("claudejob does not run there: {}", clip(text.trim(), 200));
-        return Check::error(NAME, detail, "install it under the same path on all nodes");
-    };
-    let mut problems = Vec::new();
-    for check in answer.checks {
-        if check.level == "error" {
-            problems.push(format!("{}: {}", check.name, check.detail));
-        }
+    let dir = root.join(format!(".probe-{}", uuid::Uuid::new_v4().simple()));
+    if let Err(error) = fs::create_dir(&dir) {
+        return vec![Check::unknown(NODE_CHECK, error)];
     }
-    if answer.ok {
-        Check::ok(NAME, "a node sees the jobs directory, claudejob, claude and its login")
-    } else {
-        Check::error(NAME, problems.join("; "), HINT)
+    let mut probe = Probe { request, engine, dir, jobs: Vec::new() };
+    let checks = probe.checks(root);
+    // The first one holds its locks until then.
+    let _ = probe.engine.cancel(&probe.jobs);
+    let _ = fs::remove_dir_all(&probe.dir);
+    checks
+}
+
+impl Probe<'_> {
+    fn checks(&mut self, root: &Path) -> Vec<Check> {
+        const HINT: &str = "look at that node; --on-arg chooses another one";
+        let first = match self.run(root, &[], "", PROBE_TIMEOUT) {
+            Ok(answer) => answer,
+            Err(why) => return vec![Check::error(NODE_CHECK, why, HINT)],
+        };
+        let name = first.detail(node::NODE).to_owned();
+        let api = first.detail(node::API);
+        let mut checks = vec![if first.ok {
+            let detail =
+                format!("{name} sees the jobs directory, claudejob, claude and its login; {api}");
+            Check::ok(NODE_CHECK, detail)
+        } else {
+            Check::error(NODE_CHECK, format!("{name}: {}", first.problems()), HINT)
+        }];
+        let exclude = [format!("--exclude={name}")];
+        checks.push(match self.run(root, &exclude, " --second", SECOND_TIMEOUT) {
+            Ok(second) => {
+                let found = second.detail(node::LOCKS);
+                let detail = format!("{name} and {}: {found}", second.detail(node::NODE));
+                if second.ok {
+                    Check::ok(LOCKS_CHECK, detail)
+                } else {
+                    let hint =
+                        "use a file system with hard links that all nodes share, with --jobs-dir";
+                    Check::error(LOCKS_CHECK, detail, hint)
+                }
+            }
+            Err(why) => Check::ok(LOCKS_CHECK, format!("not tried with a second node: {why}")),
+        });
+        checks
+    }
+
+    /// Runs a job. Returns its answer, or why there is none.
+    fn run(
+        &mut self,
+        root: &Path,
+        arguments: &[String],
+        word: &str,
+        timeout: Duration,
+    ) -> Result<NodeAnswer, String> {
+        let output = self.dir.join(format!("answer-{}", self.jobs.len()));
+        let quoted = |path: &Path| shell_quote(&path.to_string_lossy());
+        let mut words = format!("--json --jobs-dir {} doctor --on local", quoted(root));
+        if let Some(claude) = &self.request.claude {
+            words += &format!(" --claude {}", quoted(claude));
+        }
+        if let Some(profile) = &self.request.profile {
+            words += &format!(" --profile {}", shell_quote(profile));
+        }
+        if let Some(file) = &self.request.env_file {
+            words += &format!(" --env-file {}", quoted(file));
+        }
+        words += &format!(" --on-node {}{word}", quoted(&self.dir));
+        let arguments = [&self.request.arguments, arguments].concat();
+        let job = submit_probe(&words, &output, &arguments, CONFIG_TIMEOUT);
+        let job = job.map_err(|error| error.to_string())?;
+        self.jobs.push(job.clone());
+        let until = Instant::now() + timeout;
+        loop {
+            let states = self.engine.query(Some(std::slice::from_ref(&job)));
+            let text = fs::read_to_string(&output).unwrap_or_default();
+            if let Ok(answer) = serde_json::from_str(&text) {
+                return Ok(answer);
+            }
+            let why = match states.map_err(|error| error.to_string())?.remove(&job.id) {
+                Some(EngineStatus::Running { node, .. }) => format!("no answer from {node}"),
+                Some(EngineStatus::Pending(why)) => format!("no node was free ({why})"),
+                _ if text.is_empty() => {
+                    return Err("the node has written nothing into the jobs directory".to_owned());
+                }
+                _ => {
+                    return Err(format!(
+                        "claudejob does not run there: {}",
+                        clip(text.trim(), 200)
+                    ));
+                }
+            };
+            if Instant::now() >= until {
+                return Err(why);
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
     }
 }
