@@ -39,6 +39,22 @@ fn a_job_is_submitted_without_the_environment() {
 }
 
 #[test]
+fn options_without_an_effect_are_named() {
+    let cluster = Cluster::new("result done");
+    let warned = |id: &str, options: &[&str]| {
+        let answer = cluster.start(id, &[options, &["--export-env=ANTHROPIC_API_KEY"]].concat());
+        let warnings = answer["warnings"].as_array().unwrap().clone();
+        let names =
+            warnings.iter().map(|it| it.as_str().unwrap().split(' ').next().unwrap().to_owned());
+        names.collect::<Vec<String>>().join(" ")
+    };
+    let options =
+        ["--no-queue", "--priority=5", "--detach=session", "--group=g", "--group-limit=2"];
+    assert_eq!(warned("a", &options), "--no-queue --priority --detach --group-limit");
+    assert_eq!(warned("b", &["--group=g"]), "");
+}
+
+#[test]
 fn a_variable_is_passed_only_by_its_name() {
     let cluster = Cluster::new("result done");
     let answer = cluster.start("a", &["--export-env", "ANTHROPIC_API_KEY"]);

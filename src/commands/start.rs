@@ -265,7 +265,7 @@ fn create(
     drop(removal_lock);
     let Some(mut plan) = plan else {
         drop(lock);
-        return engine::submit(store, dir, record, env, earlier);
+        return engine::submit(store, dir, record, *detach, env, earlier);
     };
     let launched = launch_or_fail(&dir, lock, &mut plan, env)?;
     fault_point("start:launched");

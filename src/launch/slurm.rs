@@ -299,7 +299,7 @@ fn arguments(jobs: &[Submission<'_>]) -> Vec<String> {
     let mut limit = queue.max_parallel;
     if let Some(group) = &queue.group {
         name = format!("claudejob-group-{group}");
-        limit = queue.group_limit;
+        limit = if limit == 0 { queue.group_limit } else { limit.min(queue.group_limit) };
         after.push("singleton".to_owned());
     }
     if !after.is_empty() {

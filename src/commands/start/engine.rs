@@ -5,7 +5,8 @@ use super::{StartAnswer, next_commands};
 use crate::claude::{self, Env, LoginSource};
 use crate::commands::engine_jobs::{self, Unsubmitted};
 use crate::error::Error;
-use crate::job::{self, Record, Spec, Status, WaitKind, WaitingFor};
+use crate::job::{self, QueueOptions, Record, Spec, Status, WaitKind, WaitingFor};
+use crate::launch::DetachMode;
 use crate::store::{JobDir, Store, addressed};
 
 /// Submits a job that was created, or leaves that to the batch to which it belongs.
@@ -13,14 +14,13 @@ pub(super) fn submit(
     store: &Store,
     dir: JobDir,
     record: Record,
+    detach: DetachMode,
     env: &Env,
     earlier: Option<&mut EarlierJobs>,
 ) -> Result<StartAnswer, Error> {
     let mut why = "it was submitted".to_owned();
-    let mut warnings = Vec::new();
-    if let Some(warning) = login_warning(&record.spec, env) {
-        warnings.push(warning);
-    }
+    let mut warnings = ignored_options(&record.spec.queue_options, detach, earlier.is_none());
+    warnings.extend(login_warning(&record.spec, env));
     let job_id = dir.id().clone();
     let wait = job::wait(&job_id, record.spec.keep_alive.enabled);
     let job = Unsubmitted { dir, record };
@@ -43,6 +43,26 @@ pub(super) fn submit(
         hint: Some(addressed(store.root(), wait)),
         job_id,
     })
+}
+
+/// Returns warnings about options that have no effect on a cluster.
+fn ignored_options(options: &QueueOptions, detach: DetachMode, is_single: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (option, is_given, instead) in [
+        ("--no-queue", options.no_queue, "the scheduler decides when the job starts"),
+        ("--priority", options.priority != 0, "use --on-arg=--nice=N or --on-arg=--qos=NAME"),
+        ("--detach", detach != DetachMode::Auto, "the scheduler starts the job"),
+        (
+            "--group-limit",
+            is_single && options.group_limit > 1,
+            "jobs of a group run one after the other, but for those of one --from file",
+        ),
+    ] {
+        if is_given {
+            warnings.push(format!("{option} has no effect on a cluster: {instead}"));
+        }
+    }
+    warnings
 }
 
 /// Returns a warning if claude's login is in a variable that does not reach the node.
