@@ -21,7 +21,7 @@ one_entry() {
 }
 
 now_ms() {
-  date +%s%3N
+  python3 -c 'import time; print(time.time_ns() // 1000000)'
 }
 
 # Waits for a file, for at most a minute.
@@ -62,7 +62,18 @@ start_server() {
   server=http://127.0.0.1:$(cat "$folder/port")
 }
 
-# Writes a `claude` that touches `begun`, waits for a file `go` and then answers.
+# Waits until a file contains a text, for at most a minute.
+await_text() {
+  local tries=0
+  until grep -q "$2" "$1" 2>/dev/null; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 600 ] || fail "$1 did not contain '$2'"
+    sleep 0.1
+  done
+}
+
+# Writes a `claude` that touches `begun`, waits for a file `go` and then answers. It writes what it is told meanwhile
+# to `heard`.
 make_claude() {
   cat >"$1" <<'CLAUDE'
 #!/bin/sh
@@ -73,10 +84,12 @@ esac
 id=00000000-0000-4000-8000-000000000001
 read -r prompt
 printf '{"type":"system","subtype":"init","session_id":"%s","model":"none","cwd":"/","tools":[]}\n' $id
+exec 3<&0
+cat <&3 >heard &
 touch begun
 until [ -e go ]; do sleep 0.1; done
 printf '{"type":"result","subtype":"success","is_error":false,"result":"done","num_turns":1,"total_cost_usd":0,"session_id":"%s"}\n' $id
-cat >/dev/null
+wait
 CLAUDE
   chmod +x "$1"
 }
