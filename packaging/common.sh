@@ -82,6 +82,18 @@ python_tools() {
   echo "$folder/bin"
 }
 
+# Installs a program from crates.io into a folder of its own, unless it is there: `cargo_tool cargo-deb
+# 1.2.3`. It is built fast, because it runs once. Prints the folder of the program.
+cargo_tool() {
+  local folder=$TOOLS/$1-$2
+  if [ ! -e "$folder/bin/$1" ]; then
+    cargo install --quiet --locked --debug --root "$folder" --target-dir "target/packaging/$1" "$1@$2" >&2 ||
+      fail "cargo cannot install $1"
+    rm -rf "target/packaging/$1"
+  fi
+  echo "$folder/bin"
+}
+
 # Copies what belongs to a program of any platform: licence, manual, completions, skill, units.
 copy_common_files() {
   local to=$1

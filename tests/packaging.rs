@@ -292,6 +292,7 @@ fn the_scripts_have_no_syntax_error() {
                 "packaging/build-openclaw-plugin",
                 "packaging/build-deb",
                 "packaging/build-brew",
+                "packaging/build-sbom",
                 "packaging/prepare-release",
                 "packaging/release-notes",
             ],
