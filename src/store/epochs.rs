@@ -14,6 +14,7 @@
 //! Who owns a job must renew its [lease](Lease) `N.lease`: a successor waits until it is not renewed.
 
 mod copying;
+mod latest;
 mod lease;
 #[cfg(test)]
 mod model;
@@ -282,20 +283,6 @@ impl JobDir {
 
     fn epoch_dir(&self, number: u32) -> PathBuf {
         self.epochs().join(number.to_string())
-    }
-
-    /// Loads the record of a job with an engine, whose own directory has this one. From now on this
-    /// value names the files of the present owner.
-    pub(super) fn load_of_owner(&self, first: Record) -> Result<Record, LoadError> {
-        let Owner::Latest(latest) = &self.owner else { return Ok(first) };
-        let Listing { last, owner } = self.list_epochs()?;
-        latest.store(owner, Ordering::Relaxed);
-        if last > owner
-            && let Some(EpochEntry::End(record)) = self.read_entry(last)?
-        {
-            return Ok(*record);
-        }
-        if owner == 0 { Ok(first) } else { self.load_file(&self.file(RECORD)) }
     }
 
     /// Claims the job by the entry with this number. The files of the predecessor are copied by

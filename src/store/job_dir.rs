@@ -1,6 +1,6 @@
 //! A job's directory: its record, its other files, and its removal.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -11,6 +11,7 @@ use super::files::{self, read_bounded, read_with_metadata, write, write_durably}
 use super::node_skill;
 use super::owner::Owner;
 use super::staging::{Staging, remove_staged};
+use super::summaries::{ReadSummary, Stamp, StampedFile};
 use super::{Context, EVENTS, LoadError, OUTPUT, RECORD, RESULT, StoreError, UNCONFIRMED_RESULT};
 use crate::clock;
 use crate::fault_point::fault_point;
@@ -103,16 +104,17 @@ impl JobDir {
         LoadError::Unreadable { id: self.id.clone(), path, why }
     }
 
-    /// Reads the summary of the record, and the metadata of its file.
-    pub(super) fn summary_of_file(&self) -> Result<(Summary, Metadata), LoadError> {
+    /// Reads the summary of the record.
+    pub(super) fn summary_of_file(&self) -> Result<ReadSummary, LoadError> {
         let path = self.path.join(RECORD);
         let (text, metadata) =
             read_with_metadata(&path, MAX_RECORD_BYTES).context("read", &path)?;
         match json::from_bytes::<Summary>(&text) {
-            Ok(summary) if summary.spec.engine.is_some() => {
-                Ok((Summary::from(self.load()?), metadata))
+            Ok(summary) if summary.spec.engine.is_some() => self.summary_of_owner(summary),
+            Ok(summary) => {
+                let stamp = Stamp::new(StampedFile::Record, &metadata);
+                Ok(ReadSummary { summary, stamp, is_constant: false })
             }
-            Ok(summary) => Ok((summary, metadata)),
             Err(error) => Err(self.unreadable(path, error.to_string())),
         }
     }

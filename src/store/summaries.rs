@@ -5,9 +5,14 @@
 //! record: a line is used only while the record is the same file with the same times and size as
 //! when it was read. Every save of a record replaces its file. The record of a live job is always
 //! read.
+//!
+//! Where other machines share the file system, a change of a record may become visible late, and the
+//! cache has only jobs with an engine: the record that ends such a job never changes, and a process
+//! that continues the job makes an entry in its directory of epochs, whose times then change.
 
 mod cache_line;
 
+use std::borrow::Cow;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -19,22 +24,22 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{FileStat, fstatat};
+use nix::sys::stat::fstatat;
 
-use super::{RECORD, Store, StoreError, files};
+use super::{EPOCHS, RECORD, Store, StoreError, files};
 use crate::job::{FORMAT_VERSION, JobId, Status, Summary, Timestamp};
 use crate::json;
-use crate::process::machine;
+use crate::process::machine::{self, MachineIdentity};
 use cache_line::CacheLine;
 
 /// Name of the cache in the jobs directory. A job's id cannot begin with a dot.
 const CACHE: &str = ".summaries";
-/// Name of the file that is renamed to it.
+/// Name of the file that is renamed to it, where no other machine shares the file system.
 const TEMPORARY: &str = ".summaries.tmp";
 /// First line of the cache, without the version that follows.
 const TITLE: &str = "claudejob summaries ";
 /// Version of the cache's format. The cache of a newer version is neither used nor overwritten.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Enough for some hundred thousand jobs.
 const MAX_CACHE_BYTES: u64 = 64 << 20;
 const MAX_LINE_BYTES: usize = 4 << 10;
@@ -43,6 +48,9 @@ const MIN_CACHED_JOBS: usize = 100;
 /// Time for which a record has to be unchanged before its summary is cached: the clock of a file
 /// system is coarse, and a new file may get the inode number of the file that it replaces.
 const MIN_RECORD_AGE: Duration = Duration::from_secs(2);
+/// The same where other machines share the file system: longer than the time for which their clocks
+/// may differ (Slurm's authentication refuses more) and old contents may be seen.
+const MIN_SHARED_AGE: Duration = Duration::from_secs(360);
 
 /// The summaries of the jobs that have ended: the lines of the cache, followed by new lines in
 /// memory.
@@ -80,9 +88,28 @@ struct LineRange {
     length: u32,
 }
 
+/// A summary that was read from a job's files.
+#[derive(Debug)]
+pub(super) struct ReadSummary {
+    pub summary: Summary,
+    /// It is that of the present record as long as the file has this stamp.
+    pub stamp: Stamp,
+    /// It is that of a file which never changes.
+    pub is_constant: bool,
+}
+
+/// A file or directory that changes with a job's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StampedFile {
+    Record,
+    /// The directory of a job's owners, if the job has ended.
+    Epochs,
+}
+
 /// Distinguishes a record from the one that replaces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
+    file: StampedFile,
     number: u64,
     size: u64,
     /// Time of the last change of the content, in nanoseconds since 1970.
@@ -135,19 +162,25 @@ impl Store {
     /// Returns the jobs in the order of their ids. Reads the record of each job once, unless the
     /// cache has its summary.
     pub(crate) fn summaries(&self) -> Result<(Summaries, Vec<Listed>), StoreError> {
-        self.summaries_at(SystemTime::now())
+        self.summaries_at(SystemTime::now(), machine::is_shared)
     }
 
-    /// As [`summaries`](Self::summaries). `now` is the time before any record is read.
-    fn summaries_at(&self, now: SystemTime) -> Result<(Summaries, Vec<Listed>), StoreError> {
+    /// As [`summaries`](Self::summaries). `now` is the time before any record is read. `is_shared`:
+    /// other machines may use the directory's file system at the same time.
+    fn summaries_at(
+        &self,
+        now: SystemTime,
+        is_shared: impl FnOnce(&Path) -> bool,
+    ) -> Result<(Summaries, Vec<Listed>), StoreError> {
         let mut ids = self.ids()?;
         ids.sort_unstable();
-        // On a shared file system a change by another machine may become visible late.
-        let is_cached = ids.len() >= MIN_CACHED_JOBS && !machine::is_shared(&self.root);
+        let is_cached = ids.len() >= MIN_CACHED_JOBS;
+        let is_shared = is_cached && is_shared(&self.root);
         let mut collector = Collector {
             store: self,
             now,
             is_cached,
+            is_shared,
             summaries: Summaries::default(),
             cacheable: Vec::new(),
             new_lines: 0,
@@ -159,7 +192,8 @@ impl Store {
         };
         if is_cached && collector.new_lines >= MIN_CACHED_JOBS.max(ids.len() / 100) {
             // A failure costs only that the records are read again.
-            let _ = collector.summaries.write(&self.root, &collector.cacheable);
+            let temporary = temporary_name(is_shared);
+            let _ = collector.summaries.write(&self.root, &temporary, &collector.cacheable);
         }
         let mut jobs = Vec::with_capacity(ids.len());
         for (id, ended) in ids.into_iter().zip(ended) {
@@ -174,6 +208,8 @@ struct Collector<'a> {
     store: &'a Store,
     now: SystemTime,
     is_cached: bool,
+    /// Other machines may use the file system at the same time.
+    is_shared: bool,
     summaries: Summaries,
     /// The lines of a new cache.
     cacheable: Vec<LineRange>,
@@ -197,7 +233,7 @@ impl Collector<'_> {
                 if !take_one(&left) {
                     break;
                 }
-                ended.push(self.find(&mut cache, id, || Stamp::now(root, id)));
+                ended.push(self.find(&mut cache, id, |file| Stamp::now(root, id, file)));
             }
             let stamps = match helper.map(thread::ScopedJoinHandle::join) {
                 Ok(Ok(stamps)) => stamps,
@@ -205,7 +241,10 @@ impl Collector<'_> {
                 Err(_) => Vec::new(),
             };
             for (id, stamp) in ids[ended.len()..].iter().zip(stamps.into_iter().rev()) {
-                ended.push(self.find(&mut cache, id, || stamp));
+                ended.push(self.find(&mut cache, id, |file| match stamp {
+                    Some(stamp) if stamp.file == file => Some(stamp),
+                    _ => Stamp::now(root, id, file),
+                }));
             }
             ended
         })
@@ -215,10 +254,10 @@ impl Collector<'_> {
         &mut self,
         cache: &mut Cache,
         id: &JobId,
-        stamp: impl FnOnce() -> Option<Stamp>,
+        stamp: impl FnOnce(StampedFile) -> Option<Stamp>,
     ) -> Option<EndedJob> {
         if let Some((known, ended)) = cache.find(id)
-            && stamp() == Some(known)
+            && stamp(known.file) == Some(known)
         {
             self.cacheable.push(ended.line);
             return Some(ended);
@@ -228,12 +267,12 @@ impl Collector<'_> {
 
     /// Reads a job's record.
     fn read(&mut self, id: &JobId) -> Option<EndedJob> {
-        let (summary, metadata) = self.store.job(id).summary_of_file().ok()?;
-        if !is_final(&summary, id) {
+        let read = self.store.job(id).summary_of_file().ok()?;
+        if !is_final(&read.summary, id) {
             return None;
         }
-        let stamp = Stamp::from(&metadata);
-        let is_stable = self.is_cached && stamp.is_old_enough(self.now) && is_lossless(&summary);
+        let is_stable = self.is_cached && self.is_stable(&read) && is_lossless(&read.summary);
+        let ReadSummary { summary, stamp, .. } = read;
         let ended = self.summaries.add(id, &stamp, &summary.shortened())?;
         if is_stable && ended.line.length as usize <= MAX_LINE_BYTES {
             self.cacheable.push(ended.line);
@@ -241,16 +280,33 @@ impl Collector<'_> {
         }
         Some(ended)
     }
+
+    /// Whether a change of the record will change its stamp.
+    fn is_stable(&self, read: &ReadSummary) -> bool {
+        let may_be_cached = match read.stamp.file {
+            StampedFile::Record => !self.is_shared,
+            StampedFile::Epochs => read.is_constant,
+        };
+        let age = if self.is_shared { MIN_SHARED_AGE } else { MIN_RECORD_AGE };
+        may_be_cached && read.stamp.is_older_than(age, self.now)
+    }
 }
 
 /// Returns the stamps of the jobs from the last one on, until none is left.
 fn stamps_from_end(root: &File, ids: &[JobId], left: &AtomicUsize) -> Vec<Option<Stamp>> {
     let mut stamps = Vec::new();
+    // In most jobs directories all jobs are of one kind. Other stamps are taken later.
+    let mut file = StampedFile::Epochs;
     for id in ids.iter().rev() {
         if !take_one(left) {
             break;
         }
-        stamps.push(Stamp::now(root, id));
+        let mut stamp = Stamp::now(root, id, file);
+        if stamp.is_none() && file == StampedFile::Epochs {
+            file = StampedFile::Record;
+            stamp = Stamp::now(root, id, file);
+        }
+        stamps.push(stamp);
     }
     stamps
 }
@@ -274,44 +330,46 @@ fn is_final(summary: &Summary, id: &JobId) -> bool {
 /// Whether every version of the program would decode the same summary from the job's own record.
 fn is_lossless(summary: &Summary) -> bool {
     let has_reason = summary.status != Status::Failed || summary.reason.is_some();
-    // The record of a job with an engine is in another file than the one whose stamp is compared.
-    summary.version <= FORMAT_VERSION && has_reason && summary.spec.engine.is_none()
+    summary.version <= FORMAT_VERSION && has_reason
 }
 
-impl Stamp {
-    /// Returns the stamp of a job's record as it is now.
-    fn now(root: &File, id: &JobId) -> Option<Self> {
-        let path = [id.as_str(), RECORD].join("/");
-        let metadata = fstatat(root, path.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
-        Some(Self::from(&metadata))
-    }
-
-    /// Whether the record was last changed at least [`MIN_RECORD_AGE`] before `now`.
-    fn is_old_enough(&self, now: SystemTime) -> bool {
-        let since = now.duration_since(UNIX_EPOCH + MIN_RECORD_AGE).unwrap_or_default();
-        self.modified.max(self.changed) < i64::try_from(since.as_nanos()).unwrap_or_default()
-    }
-}
-
-impl From<&FileStat> for Stamp {
-    fn from(metadata: &FileStat) -> Self {
-        Self {
-            number: metadata.st_ino,
-            size: metadata.st_size as u64,
-            modified: nanoseconds(metadata.st_mtime, metadata.st_mtime_nsec),
-            changed: nanoseconds(metadata.st_ctime, metadata.st_ctime_nsec),
+impl StampedFile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Record => RECORD,
+            Self::Epochs => EPOCHS,
         }
     }
 }
 
-impl From<&Metadata> for Stamp {
-    fn from(metadata: &Metadata) -> Self {
+impl Stamp {
+    pub(super) fn new(file: StampedFile, metadata: &Metadata) -> Self {
         Self {
+            file,
             number: metadata.ino(),
             size: metadata.len(),
             modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
             changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+
+    /// Returns the stamp of a file of a job as it is now.
+    fn now(root: &File, id: &JobId, file: StampedFile) -> Option<Self> {
+        let path = [id.as_str(), file.name()].join("/");
+        let metadata = fstatat(root, path.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        Some(Self {
+            file,
+            number: metadata.st_ino,
+            size: metadata.st_size as u64,
+            modified: nanoseconds(metadata.st_mtime, metadata.st_mtime_nsec),
+            changed: nanoseconds(metadata.st_ctime, metadata.st_ctime_nsec),
+        })
+    }
+
+    /// Whether the file was last changed at least this time before `now`.
+    fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
+        let since = now.duration_since(UNIX_EPOCH + age).unwrap_or_default();
+        self.modified.max(self.changed) < i64::try_from(since.as_nanos()).unwrap_or_default()
     }
 }
 
@@ -369,6 +427,17 @@ impl Cache {
     }
 }
 
+/// Returns the name of the file that is renamed to the cache. Another machine may not see its lock, and
+/// would write to the same file.
+fn temporary_name(is_shared: bool) -> Cow<'static, str> {
+    if is_shared {
+        let host = MachineIdentity::own().host.replace('/', "_");
+        Cow::Owned(format!("{CACHE}.{host}.tmp"))
+    } else {
+        Cow::Borrowed(TEMPORARY)
+    }
+}
+
 /// Returns the version of a cache by its first line.
 fn version(line: &[u8]) -> Option<u32> {
     str::from_utf8(line).ok()?.strip_prefix(TITLE)?.trim_end().parse().ok()
@@ -377,7 +446,7 @@ fn version(line: &[u8]) -> Option<u32> {
 impl Summaries {
     /// Replaces the cache by these lines, unless another process is replacing it or a newer version of
     /// the program has written it.
-    fn write(&self, root: &Path, lines: &[LineRange]) -> io::Result<()> {
+    fn write(&self, root: &Path, temporary: &str, lines: &[LineRange]) -> io::Result<()> {
         let mut first = Vec::new();
         if let Ok(file) = files::open_to_read(&root.join(CACHE)) {
             BufReader::new(file.take(100)).read_until(b'\n', &mut first)?;
@@ -385,7 +454,7 @@ impl Summaries {
         if version(&first) > Some(VERSION) {
             return Ok(());
         }
-        let path = root.join(TEMPORARY);
+        let path = root.join(temporary);
         let mut options = OpenOptions::new();
         let file = files::open(&path, options.write(true).create(true))?;
         // The previous holder of the lock may have renamed the file: then it is the cache.

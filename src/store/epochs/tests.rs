@@ -91,7 +91,7 @@ fn the_end_is_that_of_the_last_owner() {
     assert_eq!(job.load().unwrap().status, Status::Running);
     end(&third, &Verdict::Completed).unwrap();
     assert_eq!(job.load().unwrap().status, Status::Completed);
-    assert_eq!(job.summary_of_file().unwrap().0.status, Status::Completed);
+    assert_eq!(job.summary_of_file().unwrap().summary.status, Status::Completed);
 }
 
 #[test]

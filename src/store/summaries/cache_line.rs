@@ -1,6 +1,6 @@
 //! The lines of the file of summaries.
 
-use super::{EndedJob, LineRange, Stamp};
+use super::{EndedJob, LineRange, Stamp, StampedFile};
 use crate::job::{JobId, Status, Summary, Timestamp};
 
 /// A line of the cache: a checksum of the rest, the fields below, and the summary as JSON.
@@ -31,9 +31,10 @@ impl<'a> CacheLine<'a> {
     }
 
     pub(super) fn to_text(&self, json: &str) -> String {
-        let Stamp { number, size, modified, changed } = self.stamp;
+        let Stamp { file, number, size, modified, changed } = self.stamp;
+        let file = u8::from(file == StampedFile::Epochs);
         let rest = format!(
-            "{} {number} {size} {modified} {changed} {} {} {} {} {json}\n",
+            "{} {file} {number} {size} {modified} {changed} {} {} {} {} {json}\n",
             self.id,
             self.status,
             time_to_text(self.started_at),
@@ -55,6 +56,11 @@ impl<'a> CacheLine<'a> {
         Some(Self {
             id: fields.next()?,
             stamp: Stamp {
+                file: match fields.next()? {
+                    "0" => StampedFile::Record,
+                    "1" => StampedFile::Epochs,
+                    _ => return None,
+                },
                 number: fields.next()?.parse().ok()?,
                 size: fields.next()?.parse().ok()?,
                 modified: fields.next()?.parse().ok()?,

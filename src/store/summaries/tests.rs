@@ -1,5 +1,6 @@
 use super::*;
-use crate::job::{Record, Spec, Verdict};
+use crate::job::{EngineOptions, Record, Spec, Verdict};
+use crate::store::{Claim, ClaimKind};
 
 const JOBS: usize = 105;
 
@@ -49,7 +50,7 @@ fn cache(store: &Store) -> std::path::PathBuf {
 
 /// Returns the jobs and their summaries.
 fn all_summaries(store: &Store) -> Vec<(JobId, Option<Summary>)> {
-    let (summaries, jobs) = store.summaries_at(later()).unwrap();
+    let (summaries, jobs) = store.summaries_at(later(), |_| false).unwrap();
     let known = |job: Listed| {
         let summary = job.ended.map(|ended| {
             let summary = summaries.get(&ended).unwrap();
@@ -66,7 +67,10 @@ fn all_summaries(store: &Store) -> Vec<(JobId, Option<Summary>)> {
 
 /// Returns the number of summaries from the cache.
 fn cached(store: &Store) -> usize {
-    let (summaries, jobs) = store.summaries_at(later()).unwrap();
+    count_cached(&store.summaries_at(later(), |_| false).unwrap())
+}
+
+fn count_cached((summaries, jobs): &(Summaries, Vec<Listed>)) -> usize {
     let is_cached =
         |job: &&Listed| job.ended.is_some_and(|ended| ended.line.start < summaries.file_length);
     jobs.iter().filter(is_cached).count()
@@ -140,7 +144,7 @@ fn does_not_cache_a_record_that_just_changed() {
     let (_folder, store) = store();
     let now = SystemTime::now();
     for now in [now, now + MIN_RECORD_AGE / 2, now - Duration::from_secs(3600)] {
-        let (_, jobs) = store.summaries_at(now).unwrap();
+        let (_, jobs) = store.summaries_at(now, |_| false).unwrap();
         assert!(jobs.iter().all(|job| job.ended.is_some()));
         assert!(!cache(&store).exists(), "{now:?}");
     }
@@ -152,8 +156,51 @@ fn does_not_cache_a_record_that_just_changed() {
     }
     store.summaries().unwrap();
     assert!(!cache(&store).exists());
-    store.summaries_at(later()).unwrap();
+    store.summaries_at(later(), |_| false).unwrap();
     assert!(cache(&store).exists());
+}
+
+/// Ends a job with an engine by another owner.
+fn end_on_engine(store: &Store, id: &str, verdict: &Verdict) {
+    let job = store.job(&JobId::parse(id).unwrap());
+    let number = job.last_entry().unwrap().map_or(0, |last| last.number) + 1;
+    let claim = Claim::new(ClaimKind::Worker, None);
+    let (owner, _lock) = job.begin_epoch(number, &claim).unwrap().unwrap();
+    let mut record = owner.load().unwrap();
+    record.end(verdict, Timestamp::from_epoch_ms(1_795_204_020_000).unwrap());
+    owner.save_end(&record).unwrap();
+}
+
+#[test]
+fn caches_the_ends_of_jobs_with_an_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::at(folder.path().to_owned());
+    let engine = serde_json::from_str::<EngineOptions>(r#"{"kind": "slurm"}"#).unwrap();
+    for n in 0..JOBS {
+        let mut record = record(n, None);
+        record.spec.engine = Some(engine.clone());
+        store.create(&record, "do it").unwrap();
+        end_on_engine(&store, record.job_id.as_str(), &Verdict::Completed);
+    }
+    put(&store, &record(JOBS, Some(Verdict::Killed)));
+    let others_may_write = |age| store.summaries_at(SystemTime::now() + age, |_| true).unwrap();
+    assert_eq!(count_cached(&others_may_write(2 * MIN_RECORD_AGE)), 0);
+    assert!(!cache(&store).exists(), "clocks of machines differ");
+    others_may_write(2 * MIN_SHARED_AGE);
+    let read = others_may_write(2 * MIN_RECORD_AGE);
+    assert_eq!((count_cached(&read), read.1.len()), (JOBS, JOBS + 1));
+    assert_eq!(read.0.get(&read.1[0].ended.unwrap()).unwrap().status, Status::Completed);
+
+    let job = store.job(&record(7, None).job_id);
+    let claim = Claim::new(ClaimKind::Submit, None);
+    let number = job.last_entry().unwrap().unwrap().number + 1;
+    let (owner, _lock) = job.begin_epoch(number, &claim).unwrap().unwrap();
+    let find = || all_summaries(&store).into_iter().find(|(id, _)| id == job.id()).unwrap().1;
+    assert_eq!(cached(&store), JOBS - 1, "its files are a copy, and the record is not an end");
+    owner.save(&record(7, None), false).unwrap();
+    assert_eq!(find(), None, "it is live");
+    end_on_engine(&store, "job-7", &Verdict::Killed);
+    assert_eq!(find().unwrap().status, Status::Killed);
 }
 
 #[test]
