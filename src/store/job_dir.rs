@@ -204,7 +204,10 @@ impl JobDir {
     ) -> Result<(), StoreError> {
         let path = self.file(RESULT);
         let text = serde_json::to_vec(outcome).context("write", &path)?;
-        if let Some(record) = record {
+        // A claimed job ends by a file that no process has written before.
+        if let Some(record) = record
+            && !self.is_claimed()
+        {
             self.write_ahead(record);
         }
         let written = match self.write_temporary(RESULT, &text, true) {
