@@ -56,7 +56,8 @@ impl RecoverArgs {
         if self.force_host {
             take_over_selected(&store, &named, &self.targets.filter)?;
         }
-        let selected = call.select(&store, self.targets, self.all, Among::Every)?.required()?;
+        let selected =
+            call.select(&store, self.targets, self.all, Among::Interrupted)?.required()?;
         let (detach, profile) = (self.detach, self.profile.as_deref());
         let deadline = Instant::now() + SWEEP_TIMEOUT;
         let recovery = Recovery { store: &store, detach, profile, env: &call.env, deadline };

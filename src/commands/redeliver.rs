@@ -39,7 +39,7 @@ impl RedeliverArgs {
         let selected = call.select(&store, self.targets, false, Among::Recorded)?;
         let is_all = selected.ids.is_empty() && !selected.is_selection;
         let is_named = !is_all && !selected.is_selection;
-        let ids = if is_all { store.ids()? } else { selected.ids };
+        let ids = if is_all { with_recipients(&store)? } else { selected.ids };
         if call.is_by_agent() && !is_named {
             let until = Instant::now() + ANSWER_TIMEOUT;
             let due: Vec<JobId> =
@@ -154,6 +154,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 struct Attempt {
     before: Vec<Notification>,
     result: Result<Vec<Notification>, Error>,
+}
+
+/// Returns the jobs that may have notifications.
+fn with_recipients(store: &Store) -> Result<Vec<JobId>, Error> {
+    let (_, mut jobs) = store.summaries()?;
+    jobs.retain(|job| job.ended.is_none_or(|ended| ended.has_recipients));
+    Ok(jobs.into_iter().map(|job| job.id).collect())
 }
 
 /// Sends the notifications of these jobs, and waits until that is done. Tokens are read from the

@@ -17,6 +17,9 @@ pub(super) enum Among {
     Ended,
     /// Jobs that have failed or were killed.
     Unsuccessful,
+    /// Jobs that may have been interrupted: live and failed ones, and those whose notifications may
+    /// have been interrupted.
+    Interrupted,
     /// Every job as it is recorded: the verdict of a lost job is not written.
     Recorded,
     /// Jobs that are recorded as live. A lost job is one of them, and its verdict is not written.
@@ -30,6 +33,7 @@ impl Among {
             Self::Live | Self::RecordedLive => status.is_live(),
             Self::Ended => !status.is_live(),
             Self::Unsuccessful => matches!(status, Status::Failed | Status::Killed),
+            Self::Interrupted => status.is_live() || status == Status::Failed,
         }
     }
 
@@ -148,7 +152,8 @@ fn matching(store: &Store, filter: &Filter, among: Among) -> Result<Vec<JobId>, 
             }
             continue;
         };
-        let is_candidate = among.includes(ended.status)
+        let may_notify = among == Among::Interrupted && ended.has_recipients;
+        let is_candidate = (among.includes(ended.status) || may_notify)
             && filter.matches_times(Some(ended.status), ended.started_at);
         // The summary is decoded only if it is needed.
         let is_selected = is_candidate
