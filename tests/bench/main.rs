@@ -6,6 +6,7 @@
 //! bench -- start logs` only the named benchmarks. The table on stdout is that of docs/benchmarks.md. The bench
 //! is its own fake `claude`: with `CLAUDEJOB_BENCH_FAKE` set it plays that part.
 
+mod cluster;
 mod fake;
 mod gate;
 mod growth;
@@ -46,6 +47,8 @@ struct Scale {
     lost: usize,
     /// Bytes of the log of a lost job.
     lost_log: u64,
+    /// Jobs on a cluster.
+    cluster: usize,
     /// Seconds over which an idle worker's wake-ups are counted.
     idle_seconds: u64,
 }
@@ -59,6 +62,7 @@ const FULL: Scale = Scale {
     queued: 1_000,
     lost: 1_000,
     lost_log: 400_000_000,
+    cluster: 10_000,
     idle_seconds: 5,
 };
 
@@ -71,12 +75,13 @@ const QUICK: Scale = Scale {
     queued: 100,
     lost: 50,
     lost_log: 20_000_000,
+    cluster: 1_000,
     idle_seconds: 1,
 };
 
 type Measure = fn(Scale, &mut Table) -> Outcome<()>;
 
-const BENCHMARKS: [(&str, Measure); 14] = [
+const BENCHMARKS: [(&str, Measure); 15] = [
     ("start", workers::start),
     ("old-jobs", growth::old_jobs),
     ("status", readers::status),
@@ -91,6 +96,7 @@ const BENCHMARKS: [(&str, Measure); 14] = [
     ("copying", workers::copying),
     ("queue", queue::queue),
     ("size", size),
+    ("cluster", cluster::cluster),
 ];
 
 fn main() -> ExitCode {
@@ -119,10 +125,16 @@ fn main() -> ExitCode {
 
 fn measure_all(args: &[String]) -> Outcome<()> {
     interrupt::catch()?;
-    let scale = if args.iter().any(|word| word == "quick") { QUICK } else { FULL };
-    let names: Vec<&String> =
-        args.iter().filter(|word| !word.starts_with('-') && *word != "quick").collect();
-    let chosen = |known: &str| names.is_empty() || names.iter().any(|name| known.contains(*name));
+    let mut scale = if args.iter().any(|word| word == "quick") { QUICK } else { FULL };
+    let mut names = Vec::new();
+    for word in args.iter().filter(|word| !word.starts_with('-') && *word != "quick") {
+        match word.parse() {
+            Ok(number) => scale.cluster = number,
+            Err(_) => names.push(word),
+        }
+    }
+    let chosen =
+        |known: &str| names.is_empty() || names.iter().any(|name| known.contains(name.as_str()));
     if !BENCHMARKS.iter().any(|(known, _)| chosen(known)) {
         let known = BENCHMARKS.map(|(known, _)| known).join(", ");
         return Err(format!("no such benchmark; there are {known} (and quick)").into());
