@@ -77,10 +77,20 @@ fn every_list_names_the_same_platforms() {
     assert_eq!(packages, expected.iter().collect());
     let workflow = read(".github/workflows/release.yml");
     for platform in PLATFORMS {
-        assert!(workflow.contains(&format!("- platform: {platform}\n")), "{platform}");
+        let jobs = workflow.matches(&format!("- platform: {platform}\n")).count();
+        assert_eq!(jobs, 2, "{platform} is built, and is run before it is published");
         let target = shell(&format!("target {platform}"));
         assert!(read("packaging/install.sh").contains(format!(" target={target}").trim_end()));
     }
+}
+
+/// Debian's summary of a package has at most 80 characters; cargo-deb breaks a longer one.
+#[test]
+fn every_package_has_the_same_short_summary() {
+    let summary = env!("CARGO_PKG_DESCRIPTION");
+    assert!(summary.len() <= 80, "{summary}");
+    assert_eq!(template("packaging/npm/package.json")["description"], summary);
+    assert!(read("packaging/homebrew/claudejob.rb").contains(&format!("desc \"{summary}\"")));
 }
 
 #[test]
