@@ -118,6 +118,10 @@ fn it_can_be_installed_from_our_packages() {
     assert!(package.contains(&name), "{name}");
     let formula = install[1]["formula"].as_str().unwrap();
     let root = env!("CARGO_MANIFEST_DIR");
-    let file = format!("{root}/packaging/homebrew/{formula}.rb");
+    // Homebrew installs from a tap alone.
+    let file = formula.strip_prefix("claudejob/tap/").unwrap();
+    let file = format!("{root}/packaging/homebrew/{file}.rb");
     assert!(std::path::Path::new(&file).exists(), "{file}");
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(&format!("`brew install {formula}`")), "{formula}");
 }
