@@ -1,17 +1,19 @@
 //! What keys want to be done, each in a thread of its own: the screen goes on.
 
 use std::io::{self, BufRead as _, Write as _};
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{self, Command};
 use std::sync::mpsc::Sender;
 
 use anstream::adapter::strip_str;
+use nix::sys::signal::Signal;
 
 use crate::claude::Env;
 use crate::commands::observe::observe;
 use crate::commands::resume::{ResumeRequest, resume};
 use crate::commands::watch::Notice;
 use crate::commands::{answer, interrupt, kill, naming, pause, recover, send, unpause};
-use crate::error::Error;
+use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, SpecChange};
 use crate::launch::DetachMode;
 use crate::output::Answer;
@@ -95,13 +97,14 @@ impl Actions {
         let id = id.clone();
         let (sender, waker) = (self.sender.clone(), self.waker.clone());
         self.in_thread(move |store, _| {
-            let run = || -> io::Result<bool> {
+            let run = || -> io::Result<process::ExitStatus> {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.arg("--jobs-dir").arg(store.root()).args([verb.as_str(), id.as_str()]);
-                Ok(run_in_foreground(&mut command)?.success())
+                run_in_foreground(&mut command)
             };
             let ended = run();
-            if verb == JobVerb::Diff || matches!(ended, Ok(false)) {
+            let has_failed = ended.as_ref().is_ok_and(|status| !status.success());
+            if (verb == JobVerb::Diff || has_failed) && !ended.as_ref().is_ok_and(was_told_to_end) {
                 let _ = ask_for_enter();
                 let _ = sender.send(TopResult::AwaitsEnter);
                 let _ = waker.send(Notice::Done);
@@ -112,6 +115,14 @@ impl Actions {
             )
         });
     }
+}
+
+/// Whether a verb was ended by SIGTERM or SIGHUP.
+fn was_told_to_end(status: &process::ExitStatus) -> bool {
+    let codes = [ExitStatus::HungUp as i32, ExitStatus::Terminated as i32];
+    let signals = [Signal::SIGHUP as i32, Signal::SIGTERM as i32];
+    status.code().is_some_and(|code| codes.contains(&code))
+        || status.signal().is_some_and(|signal| signals.contains(&signal))
 }
 
 pub(super) fn ask_for_enter() -> io::Result<()> {
