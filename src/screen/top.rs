@@ -162,6 +162,8 @@ pub(crate) struct TopModel {
     scrolled: usize,
     queue: QueueState,
     mode: TopMode,
+    /// Messages that could not be sent while something else was typed.
+    unsent: Vec<(TypedFor, String)>,
     notice: Option<TopNotice>,
     now: Timestamp,
     size: (u16, u16),
@@ -180,6 +182,7 @@ impl TopModel {
             scrolled: 0,
             queue: QueueState::default(),
             mode: TopMode::default(),
+            unsent: Vec::new(),
             notice: None,
             now,
             size: (width, height),

@@ -16,7 +16,7 @@ impl TopModel {
             Key::Ctrl('c') => return self.cancel_or_quit(),
             _ => {}
         }
-        match std::mem::take(&mut self.mode) {
+        let effects = match std::mem::take(&mut self.mode) {
             TopMode::Choosing => self.command(key),
             TopMode::Typing(purpose, line) => self.typed(purpose, line, key),
             TopMode::Answering(id, picker) => self.picked(id, picker, key),
@@ -25,7 +25,9 @@ impl TopModel {
                 _ => self.note(format!("{id} was not killed")),
             },
             TopMode::Help => Vec::new(),
-        }
+        };
+        self.type_unsent();
+        effects
     }
 
     fn cancel_or_quit(&mut self) -> Vec<TopEffect> {
@@ -177,11 +179,18 @@ impl TopModel {
         Vec::new()
     }
 
-    /// Shows a message that could not be sent, to be sent again.
+    /// Shows a message that could not be sent, to be sent again, when nothing else is typed.
     pub(super) fn type_again(&mut self, purpose: TypedFor, text: &str) {
-        if matches!(self.mode, TopMode::Choosing) {
+        self.unsent.push((purpose, text.to_owned()));
+        self.type_unsent();
+    }
+
+    fn type_unsent(&mut self) {
+        if matches!(self.mode, TopMode::Choosing)
+            && let Some((purpose, text)) = self.unsent.pop()
+        {
             let mut line = InputLine::default();
-            line.set(text);
+            line.set(&text);
             self.mode = TopMode::Typing(purpose, line);
         }
     }

@@ -315,6 +315,16 @@ fn a_request_is_answered_by_choices() {
 }
 
 #[test]
+fn two_texts_that_were_not_sent_are_not_lost() {
+    let mut model = of_each_status();
+    let sent = press(&mut model, "sone<enter>jstwo");
+    let _ = model.handle(TopInput::Done(sent[0].clone(), Err("refused".to_owned())));
+    let again = press(&mut model, "!<enter>");
+    assert!(matches!(&again[..], [TopEffect::Send(_, text)] if text == "two!"), "{again:?}");
+    assert_eq!(press(&mut model, "<enter>"), [sent[0].clone()]);
+}
+
+#[test]
 fn a_text_that_was_not_sent_can_be_sent_again() {
     for (effect, keys) in [
         (TopEffect::Send(id("work"), "Stop".to_owned()), "s"),
