@@ -31,6 +31,8 @@ use worktrees::{KeptWorktree, WorktreeRemoval};
 const DEFAULT_KEEP: usize = 50;
 /// Maximum number of ids in an answer.
 const MAX_NAMED: usize = 50;
+/// Maximum number of jobs in the warning of a start.
+const MAX_NAMED_AT_START: usize = 5;
 
 /// Arguments of `clean`.
 #[derive(Debug, Args)]
@@ -232,7 +234,9 @@ pub(super) fn clean(
         answer.left.push(FailedJob::new(store, id, &error));
     }
     answer.worktrees = others.worktrees.kept;
-    answer.warnings.extend(worktrees::warning(&with_worktree));
+    // Each start with CLAUDE_SKILL_KEEP repeats the warning.
+    let max_ids = if options.worktrees_until.is_some() { MAX_NAMED_AT_START } else { MAX_NAMED };
+    answer.warnings.extend(worktrees::warning(&with_worktree, max_ids));
     if let Some(error) = cost_error {
         answer.warnings.push(format!(
             "the cost of removed jobs stays in .new until it can be recorded: {error}"

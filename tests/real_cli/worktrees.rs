@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use crate::support::real_claude::{Cli, RealSandbox};
-use crate::support::scripted_api::Step;
+use crate::support::scripted_api::{ScriptedApi, Step};
 
 #[track_caller]
 fn git(dir: &Path, arguments: &[&str]) -> String {
@@ -42,4 +44,75 @@ fn commits_and_is_resumed_in_its_worktree(cli: Cli) {
     assert_eq!((&ended["result"], &ended["session_id"]), (&"continued".into(), &session));
     let seen = sandbox.api.wait_for_request(3).text;
     assert!(seen.contains("committed"), "it continues its conversation: {seen}");
+}
+
+each_cli!(ten_tasks_of_a_batch_have_ten_branches);
+fn ten_tasks_of_a_batch_have_ten_branches(cli: Cli) {
+    let sandbox = RealSandbox::new(cli, []);
+    let work = sandbox.work();
+    git(&work, &["init", "--quiet", "--initial-branch", "main"]);
+    git(&work, &["commit", "--quiet", "--allow-empty", "--message", "Begin"]);
+    let commit = "git add . && git -c user.name=x -c user.email=x@example.org commit --quiet \
+                  --message Work";
+    let (mut apis, mut lines) = (Vec::new(), String::new());
+    for n in 0..10 {
+        let mut steps = vec![Step::Bash(format!("echo {n} > task{n} && {commit}"))];
+        if n == 7 {
+            // It dies with a change that is not committed.
+            steps.insert(0, Step::Bash("echo half > half; kill -9 $PPID".to_owned()));
+        }
+        steps.push(Step::Text(format!("did {n}")));
+        let api = ScriptedApi::start(steps);
+        let settings = json!({"env": {"ANTHROPIC_BASE_URL": api.url()}});
+        let line = json!({"jobId": format!("t{n}"), "prompt": "Work", "settings": settings});
+        lines += &format!("{line}\n");
+        apis.push(api);
+    }
+    let options = ["--worktree", "--max-parallel", "3", "--set-label", "run=ten"];
+    let call = [&["start", "--from", "-", "--if-absent"], &options[..]].concat();
+    let started = sandbox.run_with_stdin(&call, lines.clone());
+    assert_eq!((started.code, &started["started"]), (0, &10.into()), "{started:?}");
+    let again = sandbox.run_with_stdin(&call, lines);
+    assert_eq!((&again["started"], &again["existing"]), (&0.into(), &10.into()), "{again:?}");
+    let table = sandbox.run(["wait", "--label", "run=ten", "--plain"]);
+    assert_eq!(table.code, 1, "{table:?}");
+    assert!(table.stdout.contains("\n10 jobs: 9 completed, 1 failed"), "{table:?}");
+
+    let files = |n: usize| {
+        let changes = sandbox.run(["diff", &format!("t{n}")]);
+        let files = changes["files"].as_array().unwrap().iter();
+        files.map(|file| file["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(files(7), ["half"]);
+    let status = sandbox.status("t7");
+    assert_eq!((&status["reason"], &status["worktree"]["dirty"]), (&"no_result".into(), &1.into()));
+    assert_eq!(sandbox.run(["resume", "t7"]).code, 0);
+    sandbox.wait("t7").expect_end(0, "completed", None);
+    for n in 0..10 {
+        let task = format!("task{n}");
+        let expected = if n == 7 { vec!["half".to_owned(), task] } else { vec![task] };
+        assert_eq!(files(n), expected);
+        assert_eq!(git(&work, &["rev-list", "--count", &format!("main..claudejob/t{n}")]), "1");
+    }
+    let results = sandbox.run(["result", "--label", "run=ten", "--format", "ndjson"]);
+    let mut answers: Vec<Value> = Vec::new();
+    for line in results.stdout.lines() {
+        answers.push(serde_json::from_str::<Value>(line).unwrap()["result"].clone());
+    }
+    answers.sort_by_key(Value::to_string);
+    let expected: Vec<Value> = (0..10).map(|n| format!("did {n}").into()).collect();
+    assert_eq!(answers, expected);
+
+    git(&work, &["merge", "--quiet", "--no-edit", "claudejob/t0", "claudejob/t7"]);
+    let cleaned = sandbox.run(["clean", "--keep", "0"]);
+    assert_eq!((cleaned.code, &cleaned["removed"]), (0, &2.into()), "{cleaned:?}");
+    let warning = cleaned["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("8 jobs stay because of their worktrees: "), "{warning}");
+    for n in 0..10 {
+        let tree = work.join(format!(".claude/worktrees/t{n}"));
+        let stays = n != 0 && n != 7;
+        assert_eq!((tree.exists(), warning.contains(&format!("t{n}"))), (stays, stays), "{n}");
+    }
+    let left = git(&work, &["branch", "--format=%(refname:short)", "--list", "claudejob/*"]);
+    assert_eq!(left.lines().count(), 8, "{left}");
 }

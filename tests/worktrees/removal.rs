@@ -196,6 +196,7 @@ fn clean_counts_the_jobs_that_stay() {
     assert_eq!((cleaned.code, &cleaned["removed"]), (0, &1.into()), "{cleaned:?}");
     assert_eq!(cleaned["jobs"][0], "c");
     let warning = cleaned["warnings"][0].as_str().unwrap();
+    assert!(warning.contains(": b, a; of b: "), "{warning}");
     assert!(warning.contains("2 jobs stay") && warning.contains("uncommitted"), "{warning}");
     // Each start with CLAUDE_SKILL_KEEP removes the same.
     let mut sandbox = sandbox;

@@ -126,16 +126,14 @@ fn stays(id: &JobId, why: &str) -> RemovalError {
 }
 
 /// Returns the warning about jobs that stay because of their worktrees; `None` if there are none.
-pub(super) fn warning(stay: &[(JobId, Error)]) -> Option<String> {
-    /// Maximum number of ids in the warning.
-    const MAX_IDS: usize = 5;
+pub(super) fn warning(stay: &[(JobId, Error)], max_ids: usize) -> Option<String> {
     let (first, why) = stay.first()?;
     if stay.len() == 1 {
         return Some(format!("1 job stays because of its worktree: {first}: {why}"));
     }
     let count = stay.len();
-    let mut ids: Vec<&str> = stay.iter().take(MAX_IDS).map(|(id, _)| id.as_str()).collect();
-    if count > MAX_IDS {
+    let mut ids: Vec<&str> = stay.iter().take(max_ids).map(|(id, _)| id.as_str()).collect();
+    if count > max_ids {
         ids.push("…");
     }
     let ids = ids.join(", ");
