@@ -305,6 +305,10 @@ errors! {
     OtherEngine(id: String) => code "other_engine",
         message("cannot wait for job {id}: only one of the two runs on a cluster"),
         hint("claudejob wait {id}  # then start this one");
+    /// The job does not wait in the queue of this program.
+    NotInQueue(id: String) => code "not_in_queue",
+        message("cannot pause job {id}: it waits in the queue of its cluster"),
+        hint("scontrol hold JOB_ID of squeue, or --stop if the job runs");
     /// The engine did not accept the job, which does not exist.
     EngineRefused { id: String, why: String } => code "engine_refused",
         message("could not submit job {id}: {why}"),

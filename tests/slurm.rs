@@ -52,6 +52,12 @@ fn options_without_an_effect_are_named() {
         ["--no-queue", "--priority=5", "--detach=session", "--group=g", "--group-limit=2"];
     assert_eq!(warned("a", &options), "--no-queue --priority --detach --group-limit");
     assert_eq!(warned("b", &["--group=g"]), "");
+    let paused = cluster.sandbox.run(["pause", "b"]);
+    assert_eq!(
+        (paused.code, &paused["failed"][0]["code"]),
+        (1, &"not_in_queue".into()),
+        "{paused:?}"
+    );
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub(super) fn pause(
     let mut failed = Vec::new();
     let mut pauses = Vec::new();
     for scope in scopes {
-        match check_live(store, &scope) {
+        match check_live(store, &scope).and_then(|()| check_queue(store, &scope, freezes)) {
             Ok(()) => pauses.push(scope),
             Err(failure) => failed.push(failure),
         }
@@ -106,6 +106,15 @@ fn check_live(store: &Store, scope: &PauseScope) -> Result<(), FailedJob> {
         Err(error) => error,
     };
     Err(FailedJob::new(store, id.clone(), &error))
+}
+
+/// Returns the failure of a job on a cluster, which only a freeze holds back.
+fn check_queue(store: &Store, scope: &PauseScope, freezes: bool) -> Result<(), FailedJob> {
+    let PauseScope::Job(id) = scope else { return Ok(()) };
+    if freezes || !store.job(id).is_on_engine() {
+        return Ok(());
+    }
+    Err(FailedJob::new(store, id.clone(), &Error::NotInQueue(id.to_string())))
 }
 
 /// Converts an error of the queue.
