@@ -223,7 +223,15 @@ fn load_item(
         Vec::new()
     };
     let view = status_view_in_queue(store, &observed.record, queue, Ask::Many);
-    let mut item = Item::from_record(observed.record, view);
+    let mut record = observed.record;
+    if record.status.is_live()
+        && !view.status.is_live()
+        && let Ok(ended) = observed.dir.load()
+    {
+        // Its engine has lost it, and the view has brought about its verdict.
+        record = ended;
+    }
+    let mut item = Item::from_record(record, view);
     item.undelivered.clone_from(&notifications);
     item.undelivered_notifications = notifications;
     Some(item)

@@ -135,6 +135,9 @@ impl JobDir {
             #[serde(default)]
             structured_output: Option<serde_json::Value>,
         }
+        if self.is_on_engine() {
+            self.find_owner();
+        }
         let text = read_bounded(&self.file(RESULT), 64 << 20).ok()?;
         let answer: AnswerText = json::from_bytes(&text).ok()?;
         match (answer.result, answer.structured_output) {
