@@ -284,6 +284,30 @@ fn a_job_that_its_engine_has_lost_gets_a_verdict() {
 }
 
 #[test]
+fn jobs_that_are_long_gone_cost_one_question() {
+    let cluster = Cluster::new("result done");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    for (number, id) in ["new", "old", "older"].iter().enumerate() {
+        assert_eq!(cluster.start(id, &[]).code, 0);
+        fs::remove_file(cluster.dir.join(format!("{}.state", number + 1))).unwrap();
+        if *id != "new" {
+            let path = cluster.sandbox.job(id).join("meta.json");
+            let mut record: serde_json::Value =
+                serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            record["startedAt"] = "2026-01-01T00:00:00.000Z".into();
+            fs::write(&path, record.to_string()).unwrap();
+            fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+        }
+    }
+    let before = cluster.calls("squeue");
+    let list = cluster.sandbox.run(["list"]);
+    let reasons: Vec<&str> =
+        list.json.as_array().unwrap().iter().filter_map(|job| job["reason"].as_str()).collect();
+    assert_eq!(reasons, ["worker_died"; 3], "{list:?}");
+    assert_eq!(cluster.calls("squeue"), before + 2, "about all, and about the new one");
+}
+
+#[test]
 fn doctor_checks_the_cluster_and_its_nodes() {
     let mut cluster = Cluster::new("result done");
     let api = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -344,6 +368,8 @@ fn a_node_runs_the_job_and_exits_as_it_ends() {
     assert_eq!((status.text("status"), cluster.calls("squeue") > 0), ("completed", true));
     let events = cluster.sandbox.run(["events", "a"]);
     assert!(events.stdout.contains("\"event\":\"finished\""), "{events:?}");
+    let list = cluster.sandbox.run(["list", "--plain"]);
+    assert!(list.stdout.contains("Done."), "{list:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::kind;
+use crate::clock;
 use crate::job::{EngineKind, EngineRef, Record};
 use crate::launch::{EngineError, EngineStates, EngineStatus, engine};
 use crate::store::JobDir;
@@ -13,6 +14,9 @@ use crate::store::JobDir;
 const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an answer is used.
 const MAX_AGE: Duration = Duration::from_secs(5);
+
+/// By how much the clocks of two machines of a cluster may differ: Slurm's authentication refuses more.
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
 
 /// The last answers by the job that was asked about, `None` for all, so that a call that shows many jobs
 /// asks once, and one that follows a job asks rarely.
@@ -54,12 +58,19 @@ pub(in crate::commands) fn engine_status(
     if ask == Ask::Many {
         found = find(kind, None, &job);
     }
-    // A live job that is missing has ended, or was submitted since the answer about all.
-    if ask == Ask::One || (record.status.is_live() && matches!(found, Ok(None))) {
+    // A live job that is missing has ended, or was submitted since the answer about all. Many jobs can
+    // be missing, when a cluster has lost its queue.
+    let is_missing = record.status.is_live() && matches!(found, Ok(None));
+    if ask == Ask::One || (is_missing && was_active_lately(dir, record)) {
         found = find(kind, Some(&job), &job);
     }
     let gone = || EngineStatus::Ended("gone from the queue".to_owned());
     Some(found.map(|status| status.unwrap_or_else(gone)))
+}
+
+/// Whether anything was written for the job so lately that it may have been submitted since an answer.
+fn was_active_lately(dir: &JobDir, record: &Record) -> bool {
+    clock::now().since(dir.last_activity_at(record)) < MAX_AGE + MAX_CLOCK_DIFFERENCE
 }
 
 /// Makes sure that answers from now on are newer than this call.
