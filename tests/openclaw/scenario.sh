@@ -164,6 +164,21 @@ skill() {
   met "skill: the branch is that of the repository" "$(dev git -C $app log --format=%s claudejob/fix-login | xargs)" "Mend Mend Begin"
 }
 
+# An agent without a KEY waits in the background, as the skill says: the end of the wait wakes it.
+background() {
+  workplace background init 'wait-file $DIR/go' 'result the answer in the background' eof
+  turn "claudejob start background --cwd $WORK/background --prompt work" \
+    '{"tool": "exec", "input": {"command": "claudejob wait background", "background": true, "timeoutSeconds": 0}}' \
+    '{"text": "started"}' >/dev/null
+  met "background: the job" "$(status background .status)" running
+  touch "$WORK/background/go"
+  until_true 90 told_by_exec
+  met "background: the agent was told" "$(told_by_exec && echo yes)" yes
+}
+told_by_exec() {
+  jq -e -s --arg key "$KEY" 'any(.[]; .session == $key and (.text | contains("async command completion event")))' $SCENARIO/model.log >/dev/null
+}
+
 # Prints how many lines the hook has logged since the boot; those of the plugin name it.
 hook_lines() { journalctl --boot --quiet --output=cat --identifier=node | grep -cE '^[^ ]+ claudejob: '; }
 
