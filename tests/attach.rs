@@ -53,6 +53,7 @@ fn messages_steer_a_turn_and_begin_another() {
     await_file(&sandbox.path("up"));
     let mut terminal = attach(&sandbox, "j");
     terminal.answer("Enter sends", &format!("faster{ENTER}"));
+    terminal.await_text("message 1 was sent");
     terminal.answer("─ j idle", "two\u{1b}\rlines");
     terminal.answer("  lines", ENTER);
     terminal.await_text("> two lines");

@@ -26,7 +26,13 @@ struct Stage {
 
 impl Stage {
     /// Starts `top` beside a job that works.
-    fn start(mut command: Command) -> Self {
+    fn start(command: Command) -> Self {
+        let stage = Self::begin(command);
+        eventually("raw mode", || stage.is_raw().then_some(()));
+        stage
+    }
+
+    fn begin(mut command: Command) -> Self {
         let OpenptyResult { master, slave } = openpty(None, None).unwrap();
         let terminal = File::from(slave);
         let before = tcgetattr(&terminal).unwrap();
@@ -46,9 +52,7 @@ impl Stage {
             }
             String::from_utf8_lossy(&shown).into_owned()
         });
-        let stage = Self { child, terminal, keyboard, before, reader };
-        eventually("raw mode", || stage.is_raw().then_some(()));
-        stage
+        Self { child, terminal, keyboard, before, reader }
     }
 
     fn pid(&self) -> i32 {
@@ -105,7 +109,7 @@ fn keys_and_signals_leave_the_terminal_in_order() {
 fn a_panic_leaves_the_terminal_in_order() {
     let mut sandbox = with_a_job();
     sandbox.set("CLAUDEJOB_PANIC_AT", "top:drawn");
-    let stage = Stage::start(sandbox.command(["top"]));
+    let stage = Stage::begin(sandbox.command(["top"]));
     assert_eq!(stage.end(), 101);
     sandbox.unset("CLAUDEJOB_PANIC_AT");
     assert_eq!(sandbox.status("j")["status"], "running");

@@ -1,9 +1,9 @@
 //! The terminal on which the screen is drawn.
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, Stdout};
 
 use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
+use ratatui::backend::{Backend, CrosstermBackend};
 
 use crate::commands::watch::Watch;
 use crate::fault_point::fault_point;
@@ -46,14 +46,17 @@ impl Display {
         }
         terminal.flush()?;
         terminal.swap_buffers();
+        let backend = terminal.backend_mut();
+        // Not by the terminal, which would show the cursor when it is dropped, and panic if the
+        // terminal is gone: `self.raw` shows it.
         match cursor {
             Some(position) => {
-                terminal.set_cursor_position(position)?;
-                terminal.show_cursor()?;
+                backend.set_cursor_position(position)?;
+                backend.show_cursor()?;
             }
-            None => terminal.hide_cursor()?,
+            None => backend.hide_cursor()?,
         }
-        terminal.backend_mut().flush()?;
+        io::Write::flush(backend)?;
         fault_point("top:drawn");
         Ok(())
     }
