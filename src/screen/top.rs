@@ -372,13 +372,14 @@ impl TopModel {
 
     fn layout(&self) -> TopLayout {
         let (width, _) = self.size;
-        let footer = match &self.mode {
+        let typed = match &self.mode {
             TopMode::Typing(purpose, line) => {
                 let left = usize::from(width).saturating_sub(label(purpose, width).width());
                 line.view(left, usize::from(MAX_TYPED_ROWS)).lines.len()
             }
-            _ => 1,
+            _ => 0,
         };
+        let footer = (self.notice_lines().len() + typed).max(1);
         TopLayout::new(
             self.size,
             &LayoutNeeds {

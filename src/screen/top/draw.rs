@@ -9,12 +9,14 @@ use unicode_width::UnicodeWidthStr;
 use super::header::Part;
 use super::table::{MARK_WIDTH, TopTable, now_text};
 use super::{TopMode, TopModel, TypedFor, help};
-use crate::output::{BOLD, DIM, PLAIN, RED, YELLOW, fit, pad, short_path};
+use crate::output::{BOLD, DIM, PLAIN, RED, YELLOW, fit, hanging, pad, short_path};
 use crate::screen::Picker;
 use crate::screen::{conversation_lines, screen_style, styled_lines};
 use crate::text::{harmless, one_line};
 
 const SEPARATOR: &str = " · ";
+/// Most lines of a notice, which has the reason of an error at its end.
+const MAX_NOTICE_ROWS: usize = 4;
 /// Longest text of a line, which is cut at the width of the screen anyway.
 const MAX_LINE_CHARS: usize = 500;
 /// Most rows of a line that is typed.
@@ -143,10 +145,6 @@ impl TopModel {
             pen.put(DIM, &"─".repeat(width));
             return;
         };
-        if let (Some(notice), TopMode::Typing(..)) = (&self.notice, &self.mode) {
-            pen.put(RED, &one_line(&harmless(&notice.text), MAX_LINE_CHARS));
-            return;
-        }
         pen.put(DIM, "── ");
         let mut parts = vec![(BOLD, job.id.to_string())];
         if let Some(model) = &job.place.model {
@@ -194,31 +192,47 @@ impl TopModel {
         }
     }
 
+    /// Returns the lines of the notice, unless a question is in its place.
+    pub(super) fn notice_lines(&self) -> Vec<String> {
+        let (Some(notice), TopMode::Choosing | TopMode::Typing(..) | TopMode::Help) =
+            (&self.notice, &self.mode)
+        else {
+            return Vec::new();
+        };
+        let text = one_line(&harmless(&notice.text), MAX_LINE_CHARS);
+        let lines = hanging(&text, 0, usize::from(self.size.0));
+        let rows = usize::from(self.size.1 / 5).clamp(1, MAX_NOTICE_ROWS);
+        lines.lines().take(rows).map(str::to_owned).collect()
+    }
+
     fn draw_footer(&self, pen: &mut Pen<'_>) -> Option<(u16, u16)> {
-        match (&self.notice, &self.mode) {
-            (_, TopMode::Typing(purpose, line)) => {
+        let is_error = self.notice.as_ref().is_some_and(|notice| notice.is_error);
+        let notice = self.notice_lines();
+        for line in &notice {
+            pen.put(if is_error { RED } else { BOLD }, line);
+            pen.next_line();
+        }
+        match &self.mode {
+            TopMode::Typing(purpose, line) => {
                 let label = label(purpose, self.size.0);
                 pen.put(BOLD, &label);
                 let view = line.view(usize::from(self.size.0 - pen.x), usize::from(MAX_TYPED_ROWS));
-                let left = pen.x;
+                let (left, above) = (pen.x, usize::from(pen.y));
                 for text in &view.lines {
                     pen.x = left;
                     pen.put(PLAIN, text);
                     pen.y += 1;
                 }
-                return pen.position(usize::from(left) + view.cursor.0, view.cursor.1);
+                return pen.position(usize::from(left) + view.cursor.0, above + view.cursor.1);
             }
-            (_, TopMode::Answering(..)) => {
+            TopMode::Answering(..) => {
                 pen.put(DIM, "Enter chooses · Esc: not now");
             }
-            (_, TopMode::ConfirmingKill(id)) => {
+            TopMode::ConfirmingKill(id) => {
                 pen.put(YELLOW.bold(), &format!("Kill {id}? y: yes, any other key: no"));
             }
-            (Some(notice), _) => {
-                let style = if notice.is_error { RED } else { BOLD };
-                pen.put(style, &one_line(&harmless(&notice.text), MAX_LINE_CHARS));
-            }
-            (None, _) if !self.filter.is_empty() => {
+            _ if !notice.is_empty() => {}
+            _ if !self.filter.is_empty() => {
                 let filter = harmless(&self.filter);
                 let count = format!("{} of {} jobs", self.shown.len(), self.jobs.len());
                 pen.put_fitting(&[
@@ -227,7 +241,7 @@ impl TopModel {
                     (DIM, "Esc: all jobs".to_owned()),
                 ]);
             }
-            (None, _) => {
+            _ => {
                 let keys = help::SHORT.iter().map(|(key, what)| (DIM, format!("{key} {what}")));
                 pen.put_fitting(&keys.collect::<Vec<Part>>());
             }
