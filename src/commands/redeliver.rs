@@ -44,7 +44,7 @@ impl RedeliverArgs {
             let until = Instant::now() + ANSWER_TIMEOUT;
             let due: Vec<JobId> =
                 ids.iter().filter(|id| !undelivered(&store, id).is_empty()).cloned().collect();
-            if due.len() > 1
+            if !due.is_empty()
                 && let Ok(answer) = background::redeliver_until(&store, &due, until)
             {
                 return call.print(&answer);

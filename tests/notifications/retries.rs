@@ -192,6 +192,7 @@ fn an_agent_waits_seconds_for_slow_gateways() {
         assert_eq!(delivered(&sandbox, id), json!([]));
     }
     assert_eq!(lines(&sandbox, "calls").len(), ids.len());
+    assert_eq!(redeliver().json, json!({"delivered": 0, "failed": []}));
 }
 
 #[test]
