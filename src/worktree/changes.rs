@@ -1,7 +1,7 @@
 //! What a job has changed, as git shows it.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -219,7 +219,7 @@ impl TemporaryIndex {
         let failed = |error: io::Error| format!("could not copy the index of git: {error}");
         fs::DirBuilder::new().mode(0o700).create(&dir).map_err(failed)?;
         let copy = Self { dir };
-        match fs::copy(original, copy.path()) {
+        match copy_with_time(&original, &copy.path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
             _ => Ok(copy),
         }
@@ -248,6 +248,14 @@ impl Drop for TemporaryIndex {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Copies an index with the time of its last change: a file that was changed later, but in the same
+/// second, would be unchanged for git if the index were younger.
+fn copy_with_time(from: &Path, to: &Path) -> io::Result<()> {
+    let modified = fs::metadata(from)?.modified()?;
+    fs::copy(from, to)?;
+    File::options().write(true).open(to)?.set_modified(modified)
 }
 
 /// Reads the output of `git diff --numstat -z`.

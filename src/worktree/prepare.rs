@@ -90,16 +90,22 @@ pub(crate) fn prepare_directory(job: &JobDir) -> Result<String, String> {
         fault_point("prepare:saved");
         draft.finish()?;
     }
-    if !Path::new(&spec.cwd).is_dir() {
-        return Err(format!("the directory {} is missing", spec.cwd));
-    }
+    check_folder(spec)?;
     if let Some(setup) = &spec.setup {
         run_setup(job, &mut state, spec, setup)?;
+        check_folder(spec)?;
     }
     state.step = None;
     state.stderr_end = job.length(STDERR);
     save(job, &state)?;
     Ok(spec.cwd.clone())
+}
+
+fn check_folder(spec: &Spec) -> Result<(), String> {
+    if Path::new(&spec.cwd).is_dir() {
+        return Ok(());
+    }
+    Err(format!("the directory {} is missing", spec.cwd))
 }
 
 /// Returns the reason for which git locks the job's worktree until it is complete. It names this job

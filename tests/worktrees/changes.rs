@@ -1,7 +1,10 @@
 //! What a job has changed: `diff`.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -62,6 +65,31 @@ fn shows_commits_changes_and_new_files() {
     fs::write(&patch, &raw.stdout).unwrap();
     git(&sandbox.work(), &["apply", patch.to_str().unwrap()]);
     assert_eq!(fs::read_to_string(sandbox.work().join("untracked")).unwrap(), "u\n");
+}
+
+/// Git compares times in seconds, and looks into a file that changed in the second of the index.
+#[test]
+fn shows_a_change_in_the_second_of_the_checkout() {
+    let sandbox = sandbox();
+    sandbox.run_job("a", &["--worktree"]).expect_end(0, "completed", None);
+    let dir = tree(&sandbox, "a");
+    let file = dir.join("sub/file");
+    loop {
+        fs::write(&file, "1\n").unwrap();
+        let before = fs::metadata(&file).unwrap().ctime();
+        git(&dir, &["update-index", "--refresh"]);
+        fs::write(&file, "2\n").unwrap();
+        if fs::metadata(&file).unwrap().ctime() == before {
+            break;
+        }
+    }
+    // A copy of the index is younger.
+    let changed = fs::metadata(&file).unwrap().modified().unwrap();
+    while changed.elapsed().unwrap_or_default() < Duration::from_secs(1) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let changes = sandbox.run(["diff", "a"]);
+    assert_eq!(changes["files"][0]["path"], "sub/file", "{changes:?}");
 }
 
 #[test]

@@ -168,6 +168,15 @@ fn a_failed_setup_fails_the_job_with_its_last_line() {
 }
 
 #[test]
+fn a_setup_that_deletes_the_directory_is_named() {
+    let sandbox = sandbox();
+    let ended = sandbox.run_job("a", &["--worktree", "--setup", "rm -r \"$PWD\""]);
+    ended.expect_end(1, "failed", Some("launch_failed"));
+    let dir = tree(&sandbox, "a");
+    assert_eq!(ended.text("error"), format!("the directory {} is missing", dir.display()));
+}
+
+#[test]
 fn an_exit_status_of_claude_itself_is_no_failed_setup() {
     let sandbox = sandbox();
     sandbox.script("read\ninit\nstderr oops\nexit 113");
