@@ -101,6 +101,28 @@ fn included_files_are_copied_and_nothing_else() {
 }
 
 #[test]
+fn a_new_directory_of_worktrees_is_ignored() {
+    let sandbox = sandbox();
+    let work = sandbox.work();
+    for id in ["a", "b"] {
+        let options = ["--worktree", "--worktree-dir", "all [of] them/x"];
+        sandbox.run_job(id, &options).expect_end(0, "completed", None);
+    }
+    assert_eq!(git(&work, &["status", "--porcelain"]), "");
+    let exclude = fs::read_to_string(work.join(".git/info/exclude")).unwrap();
+    assert_eq!(exclude.matches("/all \\[of] them/x/").count(), 1, "{exclude}");
+    // A directory with other files is not hidden.
+    fs::create_dir(work.join("mixed")).unwrap();
+    fs::write(work.join("mixed/file"), "").unwrap();
+    let options = ["--worktree", "--worktree-dir", "mixed"];
+    sandbox.run_job("c", &options).expect_end(0, "completed", None);
+    assert_eq!(git(&work, &["status", "--porcelain"]), "?? mixed/");
+    for id in ["a", "b", "c"] {
+        assert_eq!(sandbox.run(["rm", id])["removed"], 1);
+    }
+}
+
+#[test]
 fn a_link_does_not_lead_copies_out_of_the_worktree() {
     let sandbox = sandbox();
     let work = sandbox.work();
