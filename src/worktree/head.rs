@@ -1,22 +1,31 @@
 //! The commit that is checked out in a directory, read from git's files: a start that needs no
-//! worktree runs no git.
+//! worktree usually runs no git.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+
+use super::git::query;
 
 /// Largest part of a small file of git that is read.
 const MAX_FILE_BYTES: u64 = 4 << 10;
 /// Largest part of the file of packed refs that is read.
 const MAX_REFS_BYTES: u64 = 32 << 20;
 
-/// Returns the commit that is checked out in the working tree of this directory. `None` if there is
-/// none, or if git stores it in another way than in files.
+/// What HEAD has in a repository whose refs are in a table that only git reads.
+const REFTABLE_HEAD: &str = "refs/heads/.invalid";
+
+/// Returns the commit that is checked out in the working tree of this directory; `None` if there is
+/// none.
 pub(crate) fn head_commit(dir: &Path) -> Option<String> {
     let dir = fs::canonicalize(dir).ok()?;
     let own = dir.ancestors().find_map(git_dir)?;
     let head = first_line(&own.join("HEAD"))?;
     let Some(name) = head.strip_prefix("ref: ") else { return commit(&head) };
+    if name == REFTABLE_HEAD {
+        let answer = query(dir.as_path(), &["rev-parse", "--verify", "--quiet", "HEAD"]).ok()?;
+        return commit(&answer.text().ok()?);
+    }
     if !name.starts_with("refs/") || name.split('/').any(|part| part == "..") {
         return None;
     }

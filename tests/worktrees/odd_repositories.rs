@@ -81,6 +81,25 @@ fn a_configured_working_tree_works() {
 }
 
 #[test]
+fn refs_in_a_table_work() {
+    let sandbox = sandbox();
+    let dir = sandbox.path("table");
+    let mut init = std::process::Command::new("git");
+    init.args(["init", "--quiet", "--ref-format=reftable"]).arg(&dir);
+    if !init.status().unwrap().success() {
+        // Git 2.45 was the first to know them.
+        return;
+    }
+    crate::repository(&dir, &[]);
+    git(&dir, &["checkout", "--quiet", "-B", "main"]);
+    works(&sandbox, "a", &dir);
+    sandbox.run_job("b", &["-C", dir.to_str().unwrap()]).expect_end(0, "completed", None);
+    fs::write(dir.join("new"), "").unwrap();
+    let changes = sandbox.run(["diff", "b"]);
+    assert_eq!(changes["files"][0]["path"], "new", "{changes:?}");
+}
+
+#[test]
 fn a_sparse_checkout_stays_sparse() {
     let sandbox = sandbox();
     let work = sandbox.work();
