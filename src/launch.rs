@@ -38,11 +38,8 @@ pub(crate) const BUSY: u8 = b'B';
 pub(crate) fn engine(kind: EngineKind, timeout: Duration) -> Result<Box<dyn Engine>, EngineError> {
     match kind {
         EngineKind::Slurm => Ok(Box::new(Slurm::new(timeout))),
-        EngineKind::Unknown => Err(EngineError {
-            program: "claudejob",
-            why: "the job's engine is known only to a newer version".to_owned(),
-            is_temporary: false,
-            may_have_worked: false,
-        }),
+        EngineKind::Unknown => {
+            Err(EngineError::new("claudejob", "the job's engine is known only to a newer version"))
+        }
     }
 }

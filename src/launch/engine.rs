@@ -51,7 +51,7 @@ pub(crate) enum EngineStatus {
     Running { node: String, restarts: u32 },
     /// No process of it runs any more, and none will.
     Ended(String),
-    /// In a state that this program does not know.
+    /// The engine cannot be asked about it.
     Unknown,
 }
 
@@ -72,4 +72,10 @@ pub(crate) struct EngineError {
     pub is_temporary: bool,
     /// The command may have had its effect nevertheless.
     pub may_have_worked: bool,
+}
+
+impl EngineError {
+    pub(super) fn new(program: &'static str, why: impl Into<String>) -> Self {
+        Self { program, why: why.into(), is_temporary: false, may_have_worked: false }
+    }
 }

@@ -1,7 +1,6 @@
 //! Slurm as an engine: `sbatch`, `squeue` and `scancel`, which are found on PATH.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use super::engine::{Engine, EngineError, EngineStates, EngineStatus, Submission, Wake};
 use crate::claude;
 use crate::hidden_verbs;
-use crate::job::EngineRef;
+use crate::job::{EngineKind, EngineOptions, EngineRef};
 use crate::process;
 use crate::store::ENGINE_LOG;
 use crate::text::{one_line, shell_quote};
@@ -54,11 +53,9 @@ impl Slurm {
     fn run(self, program: &'static str, arguments: &[String]) -> Result<String, EngineError> {
         let mut command = Command::new(program);
         command.args(arguments);
-        let error = |why: String| EngineError {
-            is_temporary: TEMPORARY.iter().any(|part| why.contains(part)),
-            why,
-            program,
-            may_have_worked: false,
+        let error = |why: String| {
+            let is_temporary = TEMPORARY.iter().any(|part| why.contains(part));
+            EngineError { is_temporary, ..EngineError::new(program, why) }
         };
         let output = process::run_with_outputs(command, self.timeout, MAX_OUTPUT_BYTES)
             .map_err(|io_error| error(io_error.to_string()))?;
@@ -200,8 +197,7 @@ fn printed_id(output: &str) -> Result<String, EngineError> {
     let id = output.lines().last().unwrap_or_default().split(';').next().unwrap_or_default();
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
         let why = format!("it printed no job id: {}", one_line(output, 200));
-        let (is_temporary, may_have_worked) = (false, true);
-        return Err(EngineError { program: "sbatch", why, is_temporary, may_have_worked });
+        return Err(EngineError { may_have_worked: true, ..EngineError::new("sbatch", why) });
     }
     Ok(id.to_owned())
 }
@@ -228,30 +224,35 @@ fn states(output: &str) -> EngineStates {
             "PENDING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" => {
                 EngineStatus::Pending((*why).to_owned())
             }
-            "COMPLETING" | "CONFIGURING" | "RESIZING" | "RUNNING" | "SIGNALING" | "STAGE_OUT"
-            | "STOPPED" | "SUSPENDED" => {
-                let restarts = restarts.parse().unwrap_or_default();
-                EngineStatus::Running { node: (*node).to_owned(), restarts }
-            }
             "BOOT_FAIL" | "CANCELLED" | "COMPLETED" | "DEADLINE" | "FAILED" | "NODE_FAIL"
             | "OUT_OF_MEMORY" | "PREEMPTED" | "REVOKED" | "TIMEOUT" => {
                 EngineStatus::Ended((*state).to_owned())
             }
-            _ => EngineStatus::Unknown,
+            // Also in a state that only a newer Slurm knows: it has not ended.
+            _ => {
+                let restarts = restarts.parse().unwrap_or_default();
+                EngineStatus::Running { node: (*node).to_owned(), restarts }
+            }
         };
         states.insert((*id).to_owned(), status);
     }
     states
 }
 
-/// Returns how many of the first jobs, at least one, can be the tasks of one array.
+/// Returns how many of the first jobs, at least one, can be the tasks of one array: those with the same
+/// options.
 fn count_of_array(jobs: &[Submission<'_>], most: usize) -> usize {
     let Some(first) = jobs.first() else { return 0 };
+    let options = shared_options(first);
     let mut bytes = 0;
     let mut count = 0;
     for job in jobs.iter().take(most) {
         bytes += job.dir.id().as_str().len() + 1;
-        if bytes > MAX_SCRIPT_BYTES || !has_same_options(job, first) {
+        if bytes > MAX_SCRIPT_BYTES
+            || job.dir.root() != first.dir.root()
+            || task_limit(job) != task_limit(first)
+            || shared_options(job) != options
+        {
             break;
         }
         count += 1;
@@ -259,58 +260,63 @@ fn count_of_array(jobs: &[Submission<'_>], most: usize) -> usize {
     count.max(1)
 }
 
-fn has_same_options(a: &Submission<'_>, b: &Submission<'_>) -> bool {
-    let (x, y) = (&a.spec.queue_options, &b.spec.queue_options);
-    a.spec.engine == b.spec.engine
-        && a.spec.limits.memory_max == b.spec.limits.memory_max
-        && a.delay == b.delay
-        && a.dir.root() == b.dir.root()
-        && a.after == b.after
-        && (&x.group, x.group_limit, x.max_parallel) == (&y.group, y.group_limit, y.max_parallel)
+/// Returns how many tasks of the job's array may run at the same time; 0 for no limit.
+fn task_limit(job: &Submission<'_>) -> u32 {
+    let queue = &job.spec.queue_options;
+    match (&queue.group, queue.max_parallel) {
+        (Some(_), 0) => queue.group_limit,
+        (Some(_), most) => most.min(queue.group_limit),
+        (None, most) => most,
+    }
+}
+
+/// Returns the options of `sbatch` that do not depend on the job's name.
+fn shared_options(job: &Submission<'_>) -> Vec<String> {
+    let engine = job.spec.engine.clone().unwrap_or_else(|| EngineOptions::new(EngineKind::Slurm));
+    // Options of the caller prevail over these.
+    let mut options = ["--requeue", TERM_BEFORE_LIMIT, "--chdir=/"].map(str::to_owned).to_vec();
+    if job.delay.as_secs() > 0 {
+        options.push(format!("--begin=now+{}", job.delay.as_secs()));
+    }
+    if let Some(bytes) = job.spec.limits.memory_max {
+        options.push(format!("--mem={}K", bytes.div_ceil(1024)));
+    }
+    options.extend(engine.args);
+    // These prevail over options of the caller: the environment could bring a key into Slurm's files.
+    let export = match engine.export_env.as_slice() {
+        [] => "NONE".to_owned(),
+        names => names.join(","),
+    };
+    options.extend(["--parsable", "--open-mode=append", "--get-user-env"].map(str::to_owned));
+    options.push(format!("--export={export}"));
+    let mut after: Vec<String> = job.after.iter().map(|it| format!("afterany:{}", it.id)).collect();
+    if let Some(group) = &job.spec.queue_options.group {
+        options.push(format!("--job-name=claudejob-group-{group}"));
+        after.push("singleton".to_owned());
+    }
+    if !after.is_empty() {
+        options.push(format!("--dependency={}", after.join(",")));
+    }
+    options
 }
 
 /// Returns the arguments of `sbatch` for one job, or for several with the same options.
 fn arguments(jobs: &[Submission<'_>]) -> Vec<String> {
     let Some(first) = jobs.first() else { return Vec::new() };
-    let (id, options) = (first.dir.id(), first.spec.engine.clone());
-    let (args, export_env) = options.map(|it| (it.args, it.export_env)).unwrap_or_default();
-    // Options of the caller prevail over these.
-    let mut arguments = ["--requeue", TERM_BEFORE_LIMIT, "--chdir=/"].map(str::to_owned).to_vec();
-    if first.delay.as_secs() > 0 {
-        arguments.push(format!("--begin=now+{}", first.delay.as_secs()));
+    let id = first.dir.id();
+    let mut arguments = shared_options(first);
+    if first.spec.queue_options.group.is_none() {
+        arguments.push(format!("--job-name=claudejob-{id}"));
     }
-    if let Some(bytes) = first.spec.limits.memory_max {
-        arguments.push(format!("--mem={}K", bytes.div_ceil(1024)));
-    }
-    arguments.extend(args);
-    // These prevail over options of the caller: the environment could bring a key into Slurm's files.
-    arguments.extend(["--parsable", "--open-mode=append"].map(str::to_owned));
-    if export_env.is_empty() {
-        arguments.push("--export=NONE".to_owned());
-    } else {
-        // The login environment of the user comes with NONE alone.
-        arguments.push(format!("--export={}", export_env.join(",")));
-        arguments.push("--get-user-env".to_owned());
-    }
-    let queue = &first.spec.queue_options;
-    let mut after: Vec<String> =
-        first.after.iter().map(|job| format!("afterany:{}", job.id)).collect();
-    let mut name = format!("claudejob-{id}");
-    let mut limit = queue.max_parallel;
-    if let Some(group) = &queue.group {
-        name = format!("claudejob-group-{group}");
-        limit = if limit == 0 { queue.group_limit } else { limit.min(queue.group_limit) };
-        after.push("singleton".to_owned());
-    }
-    if !after.is_empty() {
-        arguments.push(format!("--dependency={}", after.join(",")));
-    }
-    arguments.extend([format!("--job-name={name}"), format!("--comment=claudejob:{id}")]);
+    arguments.push(format!("--comment=claudejob:{id}"));
     if let [one] = jobs {
         let log = one.dir.file(ENGINE_LOG).to_string_lossy().replace('%', "%%");
         arguments.push(format!("--output={log}"));
     } else {
-        let most = if limit == 0 { String::new() } else { format!("%{limit}") };
+        let most = match task_limit(first) {
+            0 => String::new(),
+            limit => format!("%{limit}"),
+        };
         arguments.push(format!("--array=0-{}{most}", jobs.len() - 1));
         // Each task has its own log, which the script opens.
         arguments.push("--output=/dev/null".to_owned());
@@ -322,23 +328,16 @@ fn arguments(jobs: &[Submission<'_>]) -> Vec<String> {
 /// Returns the batch script without its first line, `#!/bin/sh`, which `sbatch --wrap` adds. The
 /// worker becomes the batch process, so that signals reach it and its exit code is that of the job.
 fn script(jobs: &[Submission<'_>]) -> String {
-    let program = shell_quote(&claude::own_executable().to_string_lossy());
-    let worker = format!("exec {program} {}", hidden_verbs::WORKER_HERE);
-    if let [one] = jobs {
-        return format!("{worker} {}", shell_quote(&one.dir.path().to_string_lossy()));
-    }
     let Some(first) = jobs.first() else { return String::new() };
+    let program = shell_quote(&claude::own_executable().to_string_lossy());
     let root = shell_quote(&first.dir.root().to_string_lossy());
-    let mut script = "set --".to_owned();
-    for job in jobs {
-        let _ = write!(script, " {}", job.dir.id());
-    }
-    let _ = write!(
-        script,
-        "\nshift \"$SLURM_ARRAY_TASK_ID\"\n\
-         {worker} {root}/\"$1\" >>{root}/\"$1\"/{ENGINE_LOG} 2>&1"
-    );
-    script
+    let ids: Vec<&str> = jobs.iter().map(|job| job.dir.id().as_str()).collect();
+    format!(
+        "set -- {}\nshift \"${{SLURM_ARRAY_TASK_ID:-0}}\"\n\
+         exec {program} {} {root}/\"$1\" >>{root}/\"$1\"/{ENGINE_LOG} 2>&1",
+        ids.join(" "),
+        hidden_verbs::WORKER_HERE,
+    )
 }
 
 #[cfg(test)]

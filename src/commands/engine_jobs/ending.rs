@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::states::reference;
 use super::{from_engine_error, kind};
+use crate::commands::parallel::for_each_job;
 use crate::error::Error;
 use crate::finalize::end_on_engine;
 use crate::job::{EngineRef, Reason, Record, Status, Verdict};
@@ -144,14 +145,8 @@ fn end_idle<'a>(
 
 /// Records that the jobs were killed, and cancels them.
 fn end(engine: &dyn Engine, victims: &[&mut Victim]) -> Result<(), EngineError> {
-    thread::scope(|scope| {
-        for part in victims.chunks(victims.len().div_ceil(MAX_THREADS).max(1)) {
-            scope.spawn(move || {
-                for victim in part {
-                    end_on_engine(&victim.dir, victim.record.clone(), Some(Verdict::Killed));
-                }
-            });
-        }
+    for_each_job(victims, MAX_THREADS, |victim| {
+        end_on_engine(&victim.dir, victim.record.clone(), Some(Verdict::Killed));
     });
     engine.cancel(&references(victims))
 }

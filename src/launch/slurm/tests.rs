@@ -21,7 +21,7 @@ fn reads_the_states_of_jobs() {
         ("7", EngineStatus::Pending("ReqNodeNotAvail, UnavailableNodes:n1".to_owned())),
         ("8", running("n2", 1)),
         ("9", EngineStatus::Ended("NODE_FAIL".to_owned())),
-        ("10", EngineStatus::Unknown),
+        ("10", running("n2", 0)),
     ] {
         assert_eq!(states.get(id), Some(&expected), "{id}");
     }
