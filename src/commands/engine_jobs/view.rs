@@ -53,9 +53,13 @@ pub(in crate::commands) fn may_restart(record: &Record) -> bool {
     record.spec.engine.is_some() && record.is_cut_off()
 }
 
-/// Whether the job is live, or its engine starts it again.
-pub(in crate::commands) fn is_live(dir: &JobDir, ask: Ask) -> bool {
-    dir.load().is_ok_and(|record| settle(dir, record, ask).record.status.is_live())
+/// Whether the job is live, or its engine starts it again; `None` if it was cut off, and its engine does
+/// not answer.
+pub(in crate::commands) fn is_live(dir: &JobDir, ask: Ask) -> Option<bool> {
+    let Ok(record) = dir.load() else { return Some(false) };
+    let settled = settle(dir, record, ask);
+    let is_live = settled.record.status.is_live();
+    if is_live || settled.warning.is_none() { Some(is_live) } else { None }
 }
 
 /// Returns the view of a job by its record and by what its engine says.

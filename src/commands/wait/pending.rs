@@ -16,6 +16,9 @@ const ENGINE_INTERVAL: Duration = Duration::from_secs(15);
 /// may be cut off at the same time.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
 
+/// How often an engine may not answer, before a job that was cut off counts as ended.
+const MAX_UNANSWERED: u32 = 4;
+
 /// The jobs that have not ended when a wait begins.
 pub(super) struct PendingJobs<'a> {
     store: &'a Store,
@@ -29,6 +32,8 @@ pub(super) struct PendingJobs<'a> {
     next_question: Option<Instant>,
     /// Jobs that were cut off: their engines are asked whether they start them again.
     cut_off: Vec<usize>,
+    /// How often in a row they did not answer.
+    unanswered: u32,
 }
 
 impl<'a> PendingJobs<'a> {
@@ -49,7 +54,16 @@ impl<'a> PendingJobs<'a> {
         let live = vec![true; dirs.len()];
         let has_engine = dirs.iter().any(JobDir::is_on_engine);
         let next_question = if has_engine { Some(Instant::now()) } else { None };
-        Self { store, options, dirs, live, watch, next_question, cut_off: Vec::new() }
+        Self {
+            store,
+            options,
+            dirs,
+            live,
+            watch,
+            next_question,
+            cut_off: Vec::new(),
+            unanswered: 0,
+        }
     }
 
     /// Returns whether a job is blocked, and a blocked job ends the wait.
@@ -113,7 +127,7 @@ impl<'a> PendingJobs<'a> {
         forget_answers();
         self.next_question = Some(Instant::now() + ENGINE_INTERVAL);
         let ask = Ask::about(self.dirs.len());
-        let mut is_over = false;
+        let (mut is_over, mut has_unanswered) = (false, false);
         let cut_off = std::mem::take(&mut self.cut_off);
         for index in 0..self.dirs.len() {
             let dir = &self.dirs[index];
@@ -126,12 +140,14 @@ impl<'a> PendingJobs<'a> {
             }
             if dir.needs_polling() {
                 self.watch.add_end(index, dir);
-            } else if is_live {
+            } else if is_live.unwrap_or(self.unanswered < MAX_UNANSWERED) {
+                has_unanswered |= is_live.is_none();
                 self.cut_off.push(index);
             } else {
                 is_over |= self.end(index, finished);
             }
         }
+        self.unanswered = if has_unanswered { self.unanswered + 1 } else { 0 };
         is_over || !self.live.contains(&true)
     }
 
@@ -142,7 +158,8 @@ impl<'a> PendingJobs<'a> {
                 let dir = &self.dirs[*index];
                 if dir.is_on_engine() && dir.load().is_ok_and(|record| may_restart(&record)) {
                     self.cut_off.push(*index);
-                    self.next_question = Some(Instant::now() + RESTART_DELAY);
+                    let soon = Instant::now() + RESTART_DELAY;
+                    self.next_question = Some(self.next_question.map_or(soon, |at| at.min(soon)));
                     return false;
                 }
                 self.end(*index, finished)
