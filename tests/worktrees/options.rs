@@ -372,7 +372,8 @@ fn recover_and_open_make_a_deleted_folder_again() {
     sandbox.script("session\nread\ninit\nhang");
     let dir = tree(&sandbox, "a");
     sandbox.start("a", &["--worktree", "--setup", "echo said"]);
-    eventually("a session", || sandbox.status("a")["sessionId"].as_str().map(drop));
+    // From its first event.
+    eventually("claude", || sandbox.status("a")["model"].as_str().map(drop));
     crate::support::processes::kill(sandbox.status("a")["pid"].as_i64().unwrap() as i32);
     sandbox.wait("a").expect_end(1, "failed", Some("worker_died"));
     fs::remove_dir_all(&dir).unwrap();
