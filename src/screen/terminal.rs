@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::{Mutex, Once, PoisonError};
 
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 /// Pasted texts arrive between marks.
 const ENTER: &str = "\x1b[?2004h";
@@ -55,6 +55,16 @@ impl RawTerminal {
         tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)?;
         write_all(if is_whole { ENTER_WHOLE } else { ENTER })?;
         Ok(terminal)
+    }
+
+    /// Takes the terminal again if its modes were changed, as a shell does while this process is
+    /// stopped. Returns whether they were.
+    pub(crate) fn retake(&mut self) -> io::Result<bool> {
+        if !tcgetattr(io::stdin())?.local_flags.contains(LocalFlags::ICANON) {
+            return Ok(false);
+        }
+        std::mem::forget(Self::enter(self.is_whole)?);
+        Ok(true)
     }
 
     /// Restores the terminal, calls `work`, such as a child program that uses it, and takes the

@@ -131,16 +131,22 @@ fn a_stop_gives_the_terminal_back_for_a_while() {
 #[test]
 fn a_terminal_that_is_gone_leaves_the_jobs() {
     let sandbox = with_a_job();
-    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
-    // The program must not hold the other side of its own terminal.
-    fcntl(&master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
-    let mut command = sandbox.command(["top"]);
-    command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
-    let mut child = command.spawn().unwrap();
-    drop(command);
-    let mut output = File::from(master);
-    output.read_exact(&mut [0; 8]).unwrap();
-    drop(output);
-    assert_eq!(child.wait().unwrap().code(), Some(129));
+    // Before something is drawn, and after it.
+    for hidden_cursors in [1, 2] {
+        let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+        // The program must not hold the other side of its own terminal.
+        fcntl(&master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        let mut command = sandbox.command(["top"]);
+        command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let (mut output, mut shown, mut byte) = (File::from(master), Vec::new(), [0]);
+        while String::from_utf8_lossy(&shown).matches("\u{1b}[?25l").count() < hidden_cursors {
+            output.read_exact(&mut byte).unwrap();
+            shown.extend(byte);
+        }
+        drop(output);
+        assert_eq!(child.wait().unwrap().code(), Some(129), "{hidden_cursors}");
+    }
     assert_eq!(sandbox.status("j")["status"], "running");
 }

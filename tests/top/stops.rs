@@ -50,15 +50,16 @@ fn attach_stops_with_top() {
     await_line(&terminal, "hello", "");
     terminal.press(ENTER);
     terminal.await_text("Enter sends");
-    for message in ["one", "two"] {
+    for (message, sent) in [("one", "message 1 was sent"), ("two", "message 2 was sent")] {
         terminal.press(CTRL_Z);
         await_stop(&terminal, 1);
         signal(&terminal, Signal::SIGCONT);
         eventually("raw mode", || terminal.is_raw().then_some(()));
         terminal.press(&format!("{message}{ENTER}"));
-        let heard = || fs::read_to_string(sandbox.path("heard")).unwrap_or_default();
-        eventually(message, || heard().contains(message).then_some(()));
+        terminal.await_text(sent);
     }
+    let heard = || fs::read_to_string(sandbox.path("heard")).unwrap_or_default();
+    eventually("both messages", || (heard() == "one\ntwo\n").then_some(()));
     // A signal for top alone is meant for both.
     terminal.press(CTRL_Z);
     await_stop(&terminal, 1);

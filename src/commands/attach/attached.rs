@@ -186,8 +186,11 @@ impl AttachedJob {
                 return Ok(None);
             }
             Notice::Signal(Signal::SIGCONT) => {
-                // A shell may have changed the modes while this process was stopped.
-                self.display.suspended(&self.watch, || {})?;
+                // A stop that this process has not noticed: the shell has written below the area.
+                if self.display.terminal.retake().map_err(Error::Output)? {
+                    self.display.area = InlineArea::default();
+                }
+                self.display.drawn.0.clear();
                 return Ok(None);
             }
             Notice::Signal(signal) => return Ok(Some(exit_status_for(signal))),
