@@ -113,6 +113,8 @@ fn a_kill_asks_once() {
     assert_eq!(sandbox.status("j")["status"], "running");
     terminal.press("Ky");
     await_line(&terminal, "> j    killed", "");
+    // The worker ends after its verdict.
+    sandbox.wait("j");
     sandbox.assert_nothing_left("j");
     leave(terminal);
 }
