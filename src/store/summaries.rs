@@ -40,8 +40,8 @@ const TEMPORARY: &str = ".summaries.tmp";
 const TITLE: &str = "claudejob summaries ";
 /// Version of the cache's format. The cache of a newer version is neither used nor overwritten.
 const VERSION: u32 = 4;
-/// Enough for some hundred thousand jobs.
-const MAX_CACHE_BYTES: u64 = 64 << 20;
+/// Enough for half a million jobs.
+const MAX_CACHE_BYTES: u64 = 256 << 20;
 const MAX_LINE_BYTES: usize = 4 << 10;
 /// Minimum number of jobs for which the cache is used, and of new lines for which it is written.
 const MIN_CACHED_JOBS: usize = 100;
