@@ -291,24 +291,18 @@ fn a_job_that_its_engine_has_lost_gets_a_verdict() {
 #[test]
 fn jobs_that_are_long_gone_cost_one_question() {
     let cluster = Cluster::new("result done");
-    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
-    for (number, id) in ["new", "old", "older"].iter().enumerate() {
+    let age = r#"sed -i 's/"startedAt":"2/"startedAt":"1/' "$0"; touch -d 2026-01-01 "$0""#;
+    for (state, id) in [("1.state", "new"), ("2.state", "old"), ("3.state", "older")] {
         assert_eq!(cluster.start(id, &[]).code, 0);
-        fs::remove_file(cluster.dir.join(format!("{}.state", number + 1))).unwrap();
-        if *id != "new" {
-            let path = cluster.sandbox.job(id).join("meta.json");
-            let mut record: serde_json::Value =
-                serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-            record["startedAt"] = "2026-01-01T00:00:00.000Z".into();
-            fs::write(&path, record.to_string()).unwrap();
-            fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+        fs::remove_file(cluster.dir.join(state)).unwrap();
+        if id != "new" {
+            let record = cluster.sandbox.job(id).join("meta.json");
+            assert!(Command::new("sh").arg("-c").arg(age).arg(record).status().unwrap().success());
         }
     }
     let before = cluster.calls("squeue");
     let list = cluster.sandbox.run(["list"]);
-    let reasons: Vec<&str> =
-        list.json.as_array().unwrap().iter().filter_map(|job| job["reason"].as_str()).collect();
-    assert_eq!(reasons, ["worker_died"; 3], "{list:?}");
+    assert_eq!(list.stdout.matches("\"reason\":\"worker_died\"").count(), 3, "{list:?}");
     assert_eq!(cluster.calls("squeue"), before + 2, "about all, and about the new one");
 }
 
