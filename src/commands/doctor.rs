@@ -66,7 +66,7 @@ pub(crate) struct DoctorArgs {
     /// Check with the variables in this file, as a job's node
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
-    /// Check this node, with the locks in a directory, for a call with --probe
+    /// Check this node and locks in a directory, for --probe
     #[arg(long, value_name = "DIR", hide = true)]
     on_node: Option<PathBuf>,
     /// Try the locks that another node holds
