@@ -10,6 +10,7 @@ mod doctor;
 mod support;
 
 use std::fs;
+use std::process::Command;
 
 use cluster::Cluster;
 use support::Answer;
