@@ -6,6 +6,7 @@ mod tool_call;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -33,6 +34,8 @@ use tool_call::{Place, description};
 
 /// Time limit for the worker to pass the answer on.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a file that may be out of date is read again.
+const STALE_READ_INTERVAL: Duration = Duration::from_millis(200);
 /// Time limit for claude to exit.
 const CLAUDE_EXIT_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -308,17 +311,24 @@ fn send_to_worker(
     let mut watch = Watch::for_files(dir, &[EVENTS]);
     let from = dir.length(EVENTS);
     let number = recipient.post(store, message)?;
-    let until = Instant::now() + timeout;
+    let mut until = Instant::now() + timeout;
     loop {
         let is_live = dir.may_live();
+        if !is_live {
+            until = until.min(Instant::now() + dir.max_staleness());
+        }
         if let Some(event) = find_event(dir, from, number) {
             return Ok(event == expected_event);
         }
-        if !is_live || Instant::now() >= until {
+        if Instant::now() >= until {
             return Ok(false);
         }
-        watch.add_end(0, dir);
-        watch.next_until(Some(until));
+        if is_live {
+            watch.add_end(0, dir);
+            watch.next_until(Some(until));
+        } else {
+            thread::sleep(STALE_READ_INTERVAL);
+        }
     }
 }
 

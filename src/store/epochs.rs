@@ -24,6 +24,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,8 @@ const END: &str = "end.json";
 /// Files of the job's directory that do not belong to an owner. Names are a protocol.
 const SHARED: [&str; 4] = [PROMPT, super::inbox::INBOX, EPOCHS, ENGINE_LOG];
 const MAX_ENTRY_BYTES: u64 = 8 << 20;
+/// Longer than network file systems keep the attributes of a file that is being written.
+const MAX_STALENESS: Duration = Duration::from_secs(4);
 
 /// A claim of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,6 +212,12 @@ impl JobDir {
     /// files stay until the job is removed.
     pub(super) fn has_owner(&self) -> bool {
         self.owner_dir().is_some()
+    }
+
+    /// How long the end of the job may be seen before the last lines of its files: with an owner on another
+    /// machine, a file server lets this one keep the length of a file.
+    pub(crate) fn max_staleness(&self) -> Duration {
+        if self.has_owner() { MAX_STALENESS } else { Duration::ZERO }
     }
 
     fn epochs(&self) -> PathBuf {
