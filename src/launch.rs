@@ -37,7 +37,7 @@ pub(crate) const BUSY: u8 = b'B';
 /// Returns the engine, whose commands may take this time each.
 pub(crate) fn engine(kind: EngineKind, timeout: Duration) -> Result<Box<dyn Engine>, EngineError> {
     match kind {
-        EngineKind::Slurm => Ok(Box::new(Slurm::new(timeout))),
+        EngineKind::Slurm => Ok(Box::new(Slurm { timeout })),
         EngineKind::Unknown => {
             Err(EngineError::new("claudejob", "the job's engine is known only to a newer version"))
         }

@@ -61,6 +61,11 @@ pub(crate) fn last_lines(text: &[u8], max_chars: usize) -> Option<String> {
     }
 }
 
+/// Returns the last line of a text that is not blank; an empty one if all are.
+pub(crate) fn last_line(text: &str) -> &str {
+    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default()
+}
+
 /// Quotes `text` as one word of a shell command.
 pub(crate) fn shell_quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))

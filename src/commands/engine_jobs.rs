@@ -76,10 +76,8 @@ fn submit_together(store: &Store, jobs: &[Unsubmitted]) -> Vec<Result<EngineRef,
     let mut submissions = Vec::new();
     for Unsubmitted { dir, record } in jobs {
         let after = references(store, &record.spec);
-        let delay = match record.starts_at() {
-            Some(_) => Duration::from_millis(record.spec.start_delay_ms),
-            None => Duration::ZERO,
-        };
+        let delay = record.starts_at().map_or(0, |_| record.spec.start_delay_ms);
+        let delay = Duration::from_millis(delay);
         submissions.push(Submission { dir, spec: &record.spec, delay, after });
     }
     let kind = jobs.first().and_then(|job| kind(&job.record.spec)).unwrap_or(EngineKind::Unknown);
@@ -87,18 +85,13 @@ fn submit_together(store: &Store, jobs: &[Unsubmitted]) -> Vec<Result<EngineRef,
         Ok(engine) => engine.submit(&submissions),
         Err(error) => vec![Err(error)],
     };
-    let mut results = Vec::new();
-    for (job, submitted) in jobs.iter().zip(submitted) {
-        results.push(match submitted {
-            Ok(reference) => {
-                // Without it the job runs nevertheless, and its worker writes it.
-                let _ = job.dir.save_engine_ref(&reference);
-                Ok(reference)
-            }
-            Err(error) => Err(undo(job, &error)),
-        });
-    }
-    results
+    let result = |(job, submitted): (&Unsubmitted, Result<EngineRef, EngineError>)| {
+        let reference = submitted.map_err(|error| undo(job, &error))?;
+        // Without it the job runs nevertheless, and its worker writes it.
+        let _ = job.dir.save_engine_ref(&reference);
+        Ok(reference)
+    };
+    jobs.iter().zip(submitted).map(result).collect()
 }
 
 /// Removes a new job that was not submitted. If that is uncertain, or the job continues, it gets a
@@ -126,15 +119,12 @@ pub(super) fn discard(dir: &JobDir) {
 
 /// Returns what the engine calls the live jobs that a job waits for.
 fn references(store: &Store, spec: &Spec) -> Vec<EngineRef> {
-    let mut references = Vec::new();
-    for id in spec.dependencies() {
+    let reference = |id| {
         let dir = store.job(id);
-        let Ok(record) = dir.load() else { continue };
-        if record.status.is_live() {
-            references.extend(states::reference(&dir, &record));
-        }
-    }
-    references
+        let record = dir.load().ok().filter(|record| record.status.is_live())?;
+        states::reference(&dir, &record)
+    };
+    spec.dependencies().filter_map(reference).collect()
 }
 
 /// Refuses a job on an engine that waits for a live job of this machine, or the other way round:

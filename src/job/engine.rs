@@ -46,3 +46,9 @@ pub(crate) struct EngineRef {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
 }
+
+impl EngineRef {
+    pub(crate) fn from_id(id: String) -> Self {
+        Self { id, restarts: 0, node: None }
+    }
+}

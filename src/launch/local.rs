@@ -14,6 +14,7 @@ use crate::fault_point::fault_point;
 use crate::hidden_verbs;
 use crate::process;
 use crate::store::{JobDir, Lock, STDERR};
+use crate::text::{last_line, one_line};
 
 /// How long to wait for a scope, which systemd usually creates in 15 ms.
 const SCOPE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -142,8 +143,8 @@ fn read_report(reader: &mut PipeReader, worker: &mut Child) -> Result<Launched, 
 fn last_stderr_line(job: &JobDir) -> Option<String> {
     let tail = job.tail(STDERR, 0, 2_000);
     let text = String::from_utf8_lossy(&tail);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(crate::text::one_line(line, 200))
+    let line = one_line(last_line(&text), 200);
+    (!line.is_empty()).then_some(line)
 }
 
 /// Records the plan. No worker runs yet and this process holds the lock, so that it may write.

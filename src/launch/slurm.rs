@@ -1,6 +1,7 @@
 //! Slurm as an engine: `sbatch`, `squeue` and `scancel`, which are found on PATH.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::hidden_verbs;
 use crate::job::{EngineKind, EngineOptions, EngineRef};
 use crate::process;
 use crate::store::ENGINE_LOG;
-use crate::text::{one_line, shell_quote};
+use crate::text::{last_line, one_line, shell_quote};
 
 /// Largest output of a command, enough for a line each of half a million jobs.
 const MAX_OUTPUT_BYTES: usize = 32 << 20;
@@ -41,16 +42,15 @@ const GONE: [&str; 2] = ["Invalid job id", "already completing or completed"];
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slurm {
     /// Time limit of each command.
-    timeout: Duration,
+    pub(super) timeout: Duration,
 }
 
 impl Slurm {
-    pub(super) fn new(timeout: Duration) -> Self {
-        Self { timeout }
-    }
-
     /// Runs a command of Slurm and returns its output.
-    fn run(self, program: &'static str, arguments: &[String]) -> Result<String, EngineError> {
+    fn run<I>(self, program: &'static str, arguments: I) -> Result<String, EngineError>
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
         let mut command = Command::new(program);
         command.args(arguments);
         let error = |why: String| {
@@ -78,27 +78,20 @@ impl Slurm {
 
     /// Submits one job, or several with the same options as an array.
     fn submit_together(self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>> {
-        let submitted = self.run("sbatch", &arguments(jobs));
-        let id = match submitted.and_then(|output| printed_id(&output)) {
-            Ok(id) => id,
-            Err(error) => return vec![Err(error); jobs.len()],
-        };
-        let mut refs = Vec::new();
-        for index in 0..jobs.len() {
-            let id = if jobs.len() == 1 { id.clone() } else { format!("{id}_{index}") };
-            refs.push(Ok(EngineRef { id, ..EngineRef::default() }));
+        match self.run("sbatch", arguments(jobs)).and_then(|output| printed_id(&output)) {
+            Ok(id) if jobs.len() == 1 => vec![Ok(EngineRef::from_id(id))],
+            Ok(id) => {
+                let task = |index| Ok(EngineRef::from_id(format!("{id}_{index}")));
+                (0..jobs.len()).map(task).collect()
+            }
+            Err(error) => vec![Err(error); jobs.len()],
         }
-        refs
     }
-}
 
-impl Slurm {
     /// Signals jobs, as many as possible by one command. It does so with those that have not ended.
     fn scancel(self, options: &[&str], jobs: &[EngineRef]) -> Result<(), EngineError> {
         for jobs in jobs.chunks(MAX_NAMED_JOBS) {
-            let mut arguments: Vec<String> = options.iter().copied().map(str::to_owned).collect();
-            arguments.extend(ids(jobs));
-            match self.run("scancel", &arguments) {
+            match self.run("scancel", options.iter().copied().chain(ids(jobs))) {
                 Err(error) if !is_gone(&error) => return Err(error),
                 _ => {}
             }
@@ -122,13 +115,12 @@ impl Engine for Slurm {
 
     fn query(&self, jobs: Option<&[EngineRef]>) -> Result<EngineStates, EngineError> {
         let (option, value) = match jobs {
-            Some(jobs) if jobs.len() <= MAX_NAMED_JOBS => ("-j", ids(jobs).join(",")),
+            Some(jobs) if jobs.len() <= MAX_NAMED_JOBS => {
+                ("-j", ids(jobs).collect::<Vec<_>>().join(","))
+            }
             _ => ("-u", nix::unistd::geteuid().to_string()),
         };
-        let fixed = ["-h", "-r", "-t", "all", "-O", QUEUE_FORMAT, option];
-        let mut arguments = fixed.map(str::to_owned).to_vec();
-        arguments.push(value);
-        match self.run("squeue", &arguments) {
+        match self.run("squeue", ["-h", "-r", "-t", "all", "-O", QUEUE_FORMAT, option, &value]) {
             Ok(output) => Ok(states(&output)),
             Err(error) if is_gone(&error) => Ok(HashMap::new()),
             Err(error) => Err(error),
@@ -150,8 +142,8 @@ impl Engine for Slurm {
 }
 
 /// Returns the ids of jobs.
-fn ids(jobs: &[EngineRef]) -> Vec<String> {
-    jobs.iter().map(|job| job.id.clone()).collect()
+fn ids(jobs: &[EngineRef]) -> impl Iterator<Item = &str> {
+    jobs.iter().map(|job| job.id.as_str())
 }
 
 fn is_gone(error: &EngineError) -> bool {
@@ -161,15 +153,15 @@ fn is_gone(error: &EngineError) -> bool {
 /// Returns the message of a command that failed: the last line of its stderr, without its name.
 fn message(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty());
-    let line = line.unwrap_or("it failed without a message");
-    let line = line.split_once(" error: ").map_or(line, |(_, message)| message);
-    one_line(line, 300)
+    match last_line(&text) {
+        "" => "it failed without a message".to_owned(),
+        line => one_line(line.split_once(" error: ").map_or(line, |(_, message)| message), 300),
+    }
 }
 
 /// Returns the cluster's settings.
 pub(crate) fn config(timeout: Duration) -> Result<String, EngineError> {
-    Slurm::new(timeout).run("scontrol", &["show", "config"].map(str::to_owned))
+    Slurm { timeout }.run("scontrol", ["show", "config"])
 }
 
 /// Submits a short job that runs this program with these words as `sh` takes them, and with these arguments
@@ -187,14 +179,13 @@ pub(crate) fn submit_probe(
     let fixed = ["--parsable", "--export=NONE", "--job-name=claudejob-probe", "--time=5"];
     all.extend(fixed.map(str::to_owned));
     all.extend([format!("--output={output}"), format!("--wrap=exec {program} {words}")]);
-    let printed = Slurm::new(timeout).run("sbatch", &all)?;
-    Ok(EngineRef { id: printed_id(&printed)?, ..EngineRef::default() })
+    printed_id(&Slurm { timeout }.run("sbatch", &all)?).map(EngineRef::from_id)
 }
 
 /// Returns the id that `sbatch` has printed: `ID` or `ID;CLUSTER`. A site's plugin may print lines
 /// before.
 fn printed_id(output: &str) -> Result<String, EngineError> {
-    let id = output.lines().last().unwrap_or_default().split(';').next().unwrap_or_default();
+    let id = output.lines().last().and_then(|line| line.split(';').next()).unwrap_or_default();
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
         let why = format!("it printed no job id: {}", one_line(output, 200));
         return Err(EngineError { may_have_worked: true, ..EngineError::new("sbatch", why) });
@@ -204,14 +195,8 @@ fn printed_id(output: &str) -> Result<String, EngineError> {
 
 /// Returns a value of the cluster's settings.
 pub(crate) fn setting<'a>(config: &'a str, name: &str) -> Option<&'a str> {
-    for line in config.lines() {
-        if let Some((key, value)) = line.split_once('=')
-            && key.trim() == name
-        {
-            return Some(value.trim());
-        }
-    }
-    None
+    let mut settings = config.lines().filter_map(|line| line.split_once('='));
+    settings.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
 }
 
 /// Returns the states of the jobs in the output of `squeue`.
@@ -229,10 +214,10 @@ fn states(output: &str) -> EngineStates {
                 EngineStatus::Ended((*state).to_owned())
             }
             // Also in a state that only a newer Slurm knows: it has not ended.
-            _ => {
-                let restarts = restarts.parse().unwrap_or_default();
-                EngineStatus::Running { node: (*node).to_owned(), restarts }
-            }
+            _ => EngineStatus::Running {
+                node: (*node).to_owned(),
+                restarts: restarts.parse().unwrap_or_default(),
+            },
         };
         states.insert((*id).to_owned(), status);
     }
@@ -245,19 +230,12 @@ fn count_of_array(jobs: &[Submission<'_>], most: usize) -> usize {
     let Some(first) = jobs.first() else { return 0 };
     let options = shared_options(first);
     let mut bytes = 0;
-    let mut count = 0;
-    for job in jobs.iter().take(most) {
+    let fits = |job: &&Submission<'_>| {
         bytes += job.dir.id().as_str().len() + 1;
-        if bytes > MAX_SCRIPT_BYTES
-            || job.dir.root() != first.dir.root()
-            || task_limit(job) != task_limit(first)
-            || shared_options(job) != options
-        {
-            break;
-        }
-        count += 1;
-    }
-    count.max(1)
+        let is_same = task_limit(job) == task_limit(first) && shared_options(job) == options;
+        is_same && bytes <= MAX_SCRIPT_BYTES
+    };
+    jobs.iter().take(most).take_while(fits).count().max(1)
 }
 
 /// Returns how many tasks of the job's array may run at the same time; 0 for no limit.
@@ -321,14 +299,13 @@ fn arguments(jobs: &[Submission<'_>]) -> Vec<String> {
         // Each task has its own log, which the script opens.
         arguments.push("--output=/dev/null".to_owned());
     }
-    arguments.push(format!("--wrap={}", script(jobs)));
+    arguments.push(format!("--wrap={}", script(first, jobs)));
     arguments
 }
 
 /// Returns the batch script without its first line, `#!/bin/sh`, which `sbatch --wrap` adds. The
 /// worker becomes the batch process, so that signals reach it and its exit code is that of the job.
-fn script(jobs: &[Submission<'_>]) -> String {
-    let Some(first) = jobs.first() else { return String::new() };
+fn script(first: &Submission<'_>, jobs: &[Submission<'_>]) -> String {
     let program = shell_quote(&claude::own_executable().to_string_lossy());
     let root = shell_quote(&first.dir.root().to_string_lossy());
     let ids: Vec<&str> = jobs.iter().map(|job| job.dir.id().as_str()).collect();

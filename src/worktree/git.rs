@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::WorktreeError;
 use crate::process;
-use crate::text::one_line;
+use crate::text::{last_line, one_line};
 
 /// The oldest supported version of git.
 const MINIMUM: (u32, u32) = (2, 34);
@@ -185,10 +185,9 @@ pub(crate) fn run(
         return Err(WorktreeError::GitFailed(what.to_owned(), why));
     };
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
     Ok(GitOutput {
         stdout: output.stdout,
-        message: one_line(last.trim_start_matches("fatal: "), MAX_MESSAGE_CHARS),
+        message: one_line(last_line(&stderr).trim_start_matches("fatal: "), MAX_MESSAGE_CHARS),
         stderr,
         is_success: exit.code == Some(0),
     })

@@ -19,7 +19,7 @@ use crate::hidden_verbs;
 use crate::job::{JobId, PREPARATION_FAILED, Spec, short_hash};
 use crate::process;
 use crate::store::{JobDir, Preparation, PreparationStep, STDERR, Store};
-use crate::text::one_line;
+use crate::text::{last_line, one_line};
 
 /// Name of the file in the git directory of a worktree that contains the completed setup command.
 const SETUP_MARK: &str = "claudejob-setup";
@@ -152,8 +152,7 @@ fn run_setup(
     if !status.success() {
         let said = job.tail(STDERR, start, TAIL_BYTES);
         let said = String::from_utf8_lossy(&said);
-        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-        let last = one_line(last, MAX_LINE_CHARS);
+        let last = one_line(last_line(&said), MAX_LINE_CHARS);
         let before = if last.is_empty() { "" } else { ": " };
         let how = match status.code() {
             Some(code) => format!("exit code {code}"),

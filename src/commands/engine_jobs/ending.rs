@@ -11,7 +11,7 @@ use crate::finalize::end_on_engine;
 use crate::job::{EngineRef, Reason, Record, Status, Verdict};
 use crate::launch::{Engine, EngineError, EngineStates, EngineStatus, Wake, engine};
 use crate::store::{ENGINE_LOG, JobDir};
-use crate::text::one_line;
+use crate::text::{last_line, one_line};
 
 /// Time limit of a command of the engine while a job is killed.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,9 +27,9 @@ pub(in crate::commands) fn end_lost(dir: &JobDir, record: Record, how: &str) -> 
     let mut why = format!("its engine has ended the job without a verdict ({how})");
     // What kept a worker from its work is there.
     let log = dir.tail(ENGINE_LOG, 0, MAX_LOG_BYTES);
-    if let Some(last) = String::from_utf8_lossy(&log).lines().rfind(|line| !line.trim().is_empty())
-    {
-        why += &format!(": {}", one_line(last, MAX_LOG_CHARS));
+    let last = one_line(last_line(&String::from_utf8_lossy(&log)), MAX_LOG_CHARS);
+    if !last.is_empty() {
+        why += &format!(": {last}");
     }
     end_on_engine(dir, record, Some(Verdict::failed(Reason::WorkerDied, why)))
 }
@@ -60,17 +60,18 @@ impl Victim {
 
     /// Whether it is live and has a worker.
     fn is_running(&mut self, states: &EngineStates) -> bool {
-        let state = self.job.as_ref().and_then(|job| states.get(&job.id));
-        self.doubt = match state {
-            Some(EngineStatus::Running { node, .. }) if self.record.status.is_live() => {
-                Some(format!(
-                    "node {node} does not answer; the job is not started again, and what runs there ends \
+        if let Some(job) = &self.job
+            && let Some(EngineStatus::Running { node, .. }) = states.get(&job.id)
+            && self.record.status.is_live()
+        {
+            self.doubt = Some(format!(
+                "node {node} does not answer; the job is not started again, and what runs there ends \
                  itself within 60 s, or when the node returns"
-                ))
-            }
-            _ => None,
-        };
-        self.doubt.is_some()
+            ));
+            return true;
+        }
+        self.doubt = None;
+        false
     }
 }
 
@@ -83,20 +84,15 @@ pub(in crate::commands) fn kill(
     let Some(kind) = jobs.first().and_then(|(_, record)| kind(&record.spec)) else {
         return Vec::new();
     };
-    let mut victims = Vec::new();
-    for (dir, record) in jobs {
-        victims.push(Victim { dir, record, job: None, doubt: None });
-    }
+    let victim = |(dir, record)| Victim { dir, record, job: None, doubt: None };
+    let mut victims: Vec<Victim> = jobs.into_iter().map(victim).collect();
     let killed = engine(kind, COMMAND_TIMEOUT)
         .and_then(|engine| kill_by(engine.as_ref(), victims.iter_mut().collect(), until));
-    let mut results = Vec::new();
-    for victim in victims {
-        results.push(match &killed {
-            Ok(()) => Ok(victim.doubt),
-            Err(error) => Err(from_engine_error(victim.dir.id(), error)),
-        });
-    }
-    results
+    let result = |victim: Victim| match &killed {
+        Ok(()) => Ok(victim.doubt),
+        Err(error) => Err(from_engine_error(victim.dir.id(), error)),
+    };
+    victims.into_iter().map(result).collect()
 }
 
 fn kill_by(

@@ -22,7 +22,6 @@ pub(in crate::commands) fn settle(dir: &JobDir, mut record: Record, ask: Ask) ->
     let (mut why, mut warning) = (None, None);
     let is_live = record.status.is_live();
     match engine_status(dir, &record, ask) {
-        None => {}
         Some(Ok(EngineStatus::Pending(reason))) => {
             record.await_restart();
             why = Some(reason);
@@ -37,7 +36,7 @@ pub(in crate::commands) fn settle(dir: &JobDir, mut record: Record, ask: Ask) ->
             }
         }
         Some(Ok(EngineStatus::Ended(how))) if is_live => record = end_lost(dir, record, &how),
-        Some(Ok(EngineStatus::Ended(_))) => {}
+        None | Some(Ok(EngineStatus::Ended(_))) => {}
         Some(Ok(EngineStatus::Unknown)) => why = Some("its engine does not show it".to_owned()),
         Some(Err(error)) => {
             why = Some("its engine does not answer".to_owned());
