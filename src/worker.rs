@@ -365,7 +365,7 @@ impl Worker {
             _ = signals.child_ended.recv() => self.reap(),
             ready = readable(self.stdout.as_ref()) => self.read_output(ready, buffer),
             () = self.stdin.advance() => {}
-            _ = signals.queue.recv() => self.check_queue(true),
+            _ = signals.queue.recv() => self.handle_wake(),
             () = self.admission.changed() => self.check_queue(false),
             () = inbox.changed() => self.receive_messages(),
             // Last, so that a flood of stderr does not delay the other events.
@@ -445,6 +445,14 @@ impl Worker {
             }
             // Only results of the first request.
             AdmissionStep::NoSlot(_) | AdmissionStep::Busy(_) => {}
+        }
+    }
+
+    fn handle_wake(&mut self) {
+        self.check_queue(true);
+        if self.job.is_claimed() {
+            // A sender on another machine cannot write to the FIFO of this one.
+            self.receive_messages();
         }
     }
 

@@ -311,7 +311,8 @@ fn send_to_worker(
     let mut watch = Watch::for_files(dir, &[EVENTS]);
     let from = dir.length(EVENTS);
     let number = recipient.post(store, message)?;
-    let mut until = Instant::now() + timeout;
+    // Such a worker may look for messages every 5 s only.
+    let mut until = Instant::now() + timeout + dir.max_staleness();
     loop {
         let is_live = dir.may_live();
         if !is_live {
