@@ -70,9 +70,10 @@ begin_server() {
   within 10 mountpoint -q "$2"
 }
 
+# The login of the user, which Slurm reads for each job, is an empty one.
 begin_node() {
   cat /proc/sys/kernel/random/uuid >"$d/boot.$1"; rm -f "$d/run/up.$1"
-  unshare -m -u -n -p -f --kill-child --mount-proc sh -c "hostname $1; mount --bind $d/m/$1 $d/jobs
+  unshare -m -u -n -p -f --kill-child --mount-proc sh -c "hostname $1; mount --bind $d/m/$1 $d/jobs; mount --bind $d/home /root
     mount --bind $d/boot.$1 /proc/sys/kernel/random/boot_id; touch $d/run/up.$1
     exec env --ignore-signal=CHLD sleep infinity" >>"$d/log/$1.out" 2>&1 &
   node[$1]=$!; disown

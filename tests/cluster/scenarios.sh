@@ -67,7 +67,7 @@ exits() { within 20 eval "scontrol -o show job $(id "$1") | grep -q ' ExitCode=$
 start() { script start 'result Done.'; job start && ends start completed && alone start 1 && exits start 0:0; }
 message() {
   script message 'say hello' 'hear $DIR/heard' 'result Done.' eof
-  job message && within 60 eval 'grep -q hello $(logs_of message)' || return
+  job message && within 60 speaks message 1 || return
   local from=$EPOCHSECONDS
   log "$bin" send message --message more && within 10 test -s "$d/work/heard" && [ $((EPOCHSECONDS - from)) -lt 6 ] &&
     ends message completed && alone message 1
