@@ -4,7 +4,7 @@
 # another. Its only link is one to a bridge, at which the controller is, too.
 nodes="n1 n2 n3"
 declare -A node init server
-number=$((RANDOM % 250))
+number=$(($$ % 250))
 bridge=rig$number net=10.201.$number
 
 slurm_conf() {
@@ -82,8 +82,7 @@ begin_node() {
   ip link add "$bridge$1" type veth peer name eth0 netns "${init[$1]}"
   ip link set "$bridge$1" master $bridge up
   in_node "$1" sh -c "ip link set lo up; ip addr add $net.${1#n}/24 dev eth0; ip link set eth0 up"
-  # -b: the node has just been booted, which slurmd would take from the machine's uptime.
-  in_node "$1" slurmd -D -b -N "$1" -f "$SLURM_CONF" >>"$d/log/$1.out" 2>&1 & disown
+  in_node "$1" slurmd -D -N "$1" -f "$SLURM_CONF" >>"$d/log/$1.out" 2>&1 & disown
 }
 in_node() { nsenter -t "${init[$1]}" -m -u -n -p "${@:2}"; }
 

@@ -27,7 +27,7 @@ scenario() {
 }
 what_failed() {
   tail -n 4 "$d/log/trace" "$d/log/calls" "$d/jobs/$1/engine.log" 2>/dev/null | cut -c 1-300 || true
-  squeue -t all; sinfo -N -o '%N %T %E'
+  squeue -t all -n "claudejob-$1"; sinfo -N -o '%N %T %E'
 }
 
 # The steps of the claudes of a scenario (see tests/fake_claude).
@@ -171,7 +171,7 @@ lost_kill() {
   local n answer; n=$(where lost_kill); cut_node "$n"
   answer=$("$bin" --json kill lost_kill 2>>"$d/log/calls" || true)
   jq -e '.killed == false' <<<"$answer" >/dev/null && within 15 ended_claude lost_kill || return
-  sleep 25; rejoin "$n" && ends lost_kill killed && alone lost_kill 1 && [ "$(squeue -h -t all -o %T -n claudejob-lost_kill)" = CANCELLED ]
+  sleep 25; rejoin "$n" && ends lost_kill killed && alone lost_kill 1 && within 30 is_cancelled lost_kill
 }
 # The file server does not answer this node: its claude ends without any file, and the worker says that the job is
 # not its own. It is continued when somebody says so.
@@ -183,6 +183,7 @@ unserved() {
   thaw_server "$n"
   log "$bin" recover unserved && ends unserved failed completed && alone unserved 2
 }
+is_cancelled() { [ "$(squeue -h -t all -o %T -n "claudejob-$1")" = CANCELLED ]; }
 # The node is cut off from everything: so it ends its claude, and another node continues. When it returns, nothing
 # of its worker shows.
 frozen() {
@@ -214,9 +215,7 @@ recover20() {
   script recover20 'fresh hang' 'result Done.'
   fleet recover20 20 --on-arg=--no-requeue --on-arg=--nodelist=n2
   within 120 speak 20 recover20 1 || return
-  # Slurm takes a job that began less than 15 s before the node's boot for one that is yet to come.
-  sleep 17; crash_node n2; begin_node n2
-  within 120 counts recover20 failed 20 && log "$bin" recover --all -l set=recover20 && each 20 recover20 2 failed completed
+  crash_node n2; within 120 counts recover20 failed 20 && begin_node n2 && log "$bin" recover --all -l set=recover20 && each 20 recover20 2 failed completed
 }
 speak() { for i in $(seq "$1"); do speaks "$2-$i" "$3" || return; done; }
 
