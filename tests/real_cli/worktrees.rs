@@ -58,8 +58,11 @@ fn ten_tasks_of_a_batch_have_ten_branches(cli: Cli) {
     for n in 0..10 {
         let mut steps = vec![Step::Bash(format!("echo {n} > task{n} && {commit}"))];
         if n == 7 {
-            // It dies with a change that is not committed.
-            steps.insert(0, Step::Bash("echo half > half; kill -9 $PPID".to_owned()));
+            // It dies with a change that is not committed, once its conversation is on the disk: this CLI may
+            // write it long after it has announced it.
+            let dies = "echo half > half; until grep -qs tool_use ~/.claude/projects/*-t7/*.jsonl; do sleep 0.1; done; \
+                        kill -9 $PPID";
+            steps.insert(0, Step::Bash(dies.to_owned()));
         }
         steps.push(Step::Text(format!("did {n}")));
         let api = ScriptedApi::start(steps);
