@@ -13,7 +13,8 @@ pub(crate) fn install(sandbox: &Sandbox, name: &str, script: &str) -> PathBuf {
     let path = sandbox.path(name);
     let calls = sandbox.path("calls");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let record = format!("(printf '[%s]' \"$@\"; echo) >> {}", calls.display());
+    // By one write: other calls append at the same time.
+    let record = format!(r#"printf '%s\n' "$(printf '[%s]' "$@")" >> {}"#, calls.display());
     fs::write(&path, format!("#!/bin/sh\ncd {}\n{script}\n{record}\n", sandbox.path("").display()))
         .unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
