@@ -411,7 +411,11 @@ fn a_requeued_job_is_queued_until_it_ends() {
     assert_eq!((present.code, present.text("status")), (124, "queued"), "{present:?}");
     let refused = cluster.sandbox.run(["recover", "a"]);
     assert!(refused.text("error").ends_with("it is queued"), "{refused:?}");
+    assert_eq!(cluster.sandbox.run(["clean", "--keep", "0"])["removed"], 0);
+    let refused = cluster.sandbox.run(["rm", "a"]);
+    assert_eq!(refused["left"][0]["code"], "job_live", "{refused:?}");
     fs::write(cluster.dir.join("down"), "").unwrap();
+    assert_eq!(cluster.sandbox.run(["clean", "--keep", "0"])["removed"], 0);
     let status = cluster.sandbox.status("a");
     let warning = status["warnings"][0].as_str().unwrap();
     assert!(warning.starts_with("its engine, which may start it again, does not"), "{status:?}");

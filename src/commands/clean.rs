@@ -11,6 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
+use super::engine_jobs::{Ask, is_live, may_restart};
 use super::naming::Action;
 use super::observe::try_load_checked;
 use super::selecting::take_over_selected;
@@ -18,7 +19,7 @@ use super::several::FailedJob;
 use crate::arguments::{FORCE_HOST, SelectorArgs, duration};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
-use crate::job::{Filter, JobId, Record, Summary, Timestamp};
+use crate::job::{Filter, JobId, Record, Status, Summary, Timestamp};
 use crate::output::{Answer, push_warning};
 use crate::queue::Queue;
 use crate::store::{JobDir, Listed, Liveness, LoadError, Store, StoreError, Summaries};
@@ -428,11 +429,12 @@ impl Others {
     }
 }
 
-/// Returns why a job must be kept; `None` if it can be removed. `drops_failed`: a notification that
-/// is no longer tried is no reason.
+/// Returns why a job must be kept. `drops_failed`: a notification that is no longer tried is no reason.
 fn keep_reason(dir: &JobDir, record: &Record, drops_failed: bool) -> Option<Error> {
     let id = dir.id().to_string();
+    let restarts = may_restart(record) && is_live(dir, Ask::Many) != Some(false);
     match dir.liveness_if_unlocked(record) {
+        Liveness::Ended if restarts => return Some(Error::JobLive(id, Status::Queued)),
         Liveness::Ended => {}
         Liveness::Live | Liveness::Lost => return Some(Error::JobLive(id, record.status)),
         Liveness::OtherMachine(host) => return Some(Error::OtherHost(id, host)),
