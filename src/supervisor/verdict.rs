@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Evidence, StartFailure, StopReason, Supervisor};
 use crate::job::{Exit, PREPARATION_FAILED, Reason, Timestamp, TurnFailure, Verdict};
 use crate::stream::{Digest, McpServer, TurnResult, is_spend_limit};
-use crate::text::{one_line, plural, signal_name};
+use crate::text::{last_line, one_line, plural, signal_name};
 
 /// Arguments that name a denied tool call. `summary` is written by this program if only a tool
 /// result reported the denial.
@@ -197,7 +197,10 @@ impl Supervisor {
             && self.record.spec.needs_preparation()
             && !self.digest.began
         {
-            let why = last_line(evidence.stderr).unwrap_or("its preparation failed".to_owned());
+            let why = match last_line(evidence.stderr) {
+                "" => "its preparation failed".to_owned(),
+                line => one_line(line, MAX_SENTENCE_CHARS),
+            };
             return Verdict::failed(Reason::LaunchFailed, why);
         }
         let failed = exit.is_some_and(|exit| exit.code.is_some_and(|code| code != 0));
@@ -400,14 +403,6 @@ pub(super) fn ignored_rules(stderr: &str) -> Vec<String> {
 
 fn first_line(stderr: &str) -> Option<String> {
     stderr.lines().map(|line| one_line(line, MAX_SENTENCE_CHARS)).find(|line| !line.is_empty())
-}
-
-fn last_line(stderr: &str) -> Option<String> {
-    stderr
-        .lines()
-        .rev()
-        .map(|line| one_line(line, MAX_SENTENCE_CHARS))
-        .find(|line| !line.is_empty())
 }
 
 /// Returns how a process ended, as a text that follows its name.
