@@ -174,6 +174,20 @@ pub(super) fn recover(store: &Store, id: &JobId, env: &Env) -> Result<Recovered,
         .submit(store)
 }
 
+/// Observes a job, also by its engine.
+pub(super) fn observe_with_engine(
+    store: &Store,
+    id: &JobId,
+    ask: Ask,
+    deadline: Instant,
+) -> Result<Observed, LoadError> {
+    let mut observed = try_load_settled(store, id, deadline)?;
+    if observed.record.spec.engine.is_some() {
+        observed.record = settle(&observed.dir, observed.record, ask).record;
+    }
+    Ok(observed)
+}
+
 /// How jobs are recovered.
 struct Recovery<'a> {
     store: &'a Store,
@@ -186,13 +200,8 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    /// Observes a job, also by its engine.
     fn observe(&self, id: &JobId, ask: Ask) -> Result<Observed, LoadError> {
-        let mut observed = try_load_settled(self.store, id, self.deadline)?;
-        if observed.record.spec.engine.is_some() {
-            observed.record = settle(&observed.dir, observed.record, ask).record;
-        }
-        Ok(observed)
+        observe_with_engine(self.store, id, ask, self.deadline)
     }
 
     fn recover(&self, id: &JobId, ask: Ask) -> Result<Begun, Error> {

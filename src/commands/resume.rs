@@ -5,12 +5,11 @@ use std::time::Instant;
 use clap::Args;
 
 use super::Call;
-use super::engine_jobs::{Ask, settle};
+use super::engine_jobs::Ask;
 use super::failed_dependency::refuse_failed_dependency;
 use super::host_takeover::refuse_other_host;
 use super::launching::{Begun, Recovered, begin_attempt, folder_warning};
-use super::observe::try_load_settled;
-use super::recover::{RecoverAllAnswer, dependencies_first};
+use super::recover::{RecoverAllAnswer, dependencies_first, observe_with_engine};
 use super::selecting::Among;
 use crate::arguments::{MessageArgs, RunOptions, SelectorArgs};
 use crate::claude::{self, Env};
@@ -93,10 +92,7 @@ pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result
 /// Like [`resume`], but leaves the submission of a job with an engine to the caller.
 fn begin(store: &Store, request: ResumeRequest, env: &Env, ask: Ask) -> Result<Begun, Error> {
     let (id, message) = (request.id, request.message);
-    let mut observed = try_load_settled(store, &id, Instant::now() + SWEEP_TIMEOUT)?;
-    if observed.record.spec.engine.is_some() {
-        observed.record = settle(&observed.dir, observed.record, ask).record;
-    }
+    let mut observed = observe_with_engine(store, &id, ask, Instant::now() + SWEEP_TIMEOUT)?;
     refuse_other_host(&observed.dir, &observed.record)?;
     if let Some(why) = refusal_reason(&observed.record) {
         return Err(Error::NotResumable(id.to_string(), why));
