@@ -137,11 +137,15 @@ limit() {
 # A partition in which the owner continues, longer than a lease may stand still: its successor waits for it.
 partition() {
   script partition 'wait-file $DIR/partition-go' 'result Done.'
-  job partition && within 60 speaks partition 1 || return
-  local n; n=$(where partition); cut_node "$n"
-  within 120 has_moved partition "$n" && sleep 12 && runs partition && alone partition 1 || return
+  local n; lose_node partition && sleep 12 && runs partition && alone partition 1 || return
   touch "$d/work/partition-go"
   ends partition completed && alone partition 1 && exits partition 0:0 && rejoin "$n"
+}
+# Starts the job and cuts off its node n, until Slurm has started it on another one.
+lose_node() {
+  job "$1" && within 60 speaks "$1" 1 || return
+  n=$(where "$1"); cut_node "$n"
+  within 120 has_moved "$1" "$n"
 }
 # The job has been started on another node than this one.
 has_moved() { local now; now=$(where "$1"); [ -n "$now" ] && [ "$now" != "$2" ]; }
@@ -150,9 +154,7 @@ rejoin() { heal_node "$1"; within 60 are_idle; }
 # The lost node returns after Slurm has started the job again: Slurm ends what runs there.
 revived() {
   script revived 'fresh hang' 'result Done.'
-  job revived && within 60 speaks revived 1 || return
-  local n; n=$(where revived); cut_node "$n"
-  within 120 has_moved revived "$n" && sleep 2 && runs revived && alone revived 1 || return
+  local n; lose_node revived && sleep 2 && runs revived && alone revived 1 || return
   heal_node "$n"
   ends revived completed && alone revived 2 && within 60 are_idle
 }
