@@ -44,9 +44,10 @@ pub(super) fn api(env: &Env) -> Check {
     }
     let variable = |name: &str| env.get(name).map(|value| value.to_string_lossy().into_owned());
     let url = variable("ANTHROPIC_BASE_URL").unwrap_or_else(|| API_URL.to_owned());
-    let proxies = match url.starts_with("https:") {
-        true => ["HTTPS_PROXY", "https_proxy"],
-        false => ["HTTP_PROXY", "http_proxy"],
+    let proxies = if url.starts_with("https:") {
+        ["HTTPS_PROXY", "https_proxy"]
+    } else {
+        ["HTTP_PROXY", "http_proxy"]
     };
     let proxy = proxies.into_iter().find_map(variable);
     let Some(address) = address(proxy.as_deref().unwrap_or(&url)) else {
