@@ -46,7 +46,7 @@ pub(super) fn redeliver_until(
         let left = undelivered(store, id);
         answer.delivered += before.saturating_sub(left.len());
         if !left.is_empty() {
-            let why = "the gateway is slow; another process goes on with it".to_owned();
+            let why = "the gateway is slow; another process continues to try".to_owned();
             let error = Error::Delivering(id.to_string(), why);
             answer.failed.push(UndeliveredJob::new(store, id.clone(), left, Some(&error)));
         }
