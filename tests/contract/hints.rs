@@ -274,9 +274,9 @@ fn the_hint_of_every_live_status_runs_unchanged() {
     assert!(wait["until"].is_string(), "{status:?}");
     assert_eq!(sandbox.run(["wait", "a"])["hint"], status["hint"]);
     assert_eq!(run_hint(&sandbox, &hint(&sandbox, "a")), 0);
+    asks("p1");
     let answer = fs::read_to_string(sandbox.path("answer")).unwrap();
     assert!(answer.contains(r#"It's \"$HOME\"; exit 2"#), "{answer}");
-    asks("p1");
     assert_eq!(hint(&sandbox, "a"), "claudejob answer a --allow  # or: --deny");
     assert_eq!(run_hint(&sandbox, &hint(&sandbox, "a")), 0);
     let status = eventually("the end of the turn", || {
