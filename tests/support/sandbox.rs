@@ -38,9 +38,12 @@ impl Sandbox {
 
     /// A sandbox whose `claude` is this program.
     pub(crate) fn with_claude(claude: &Path) -> Self {
-        // Under nohup(1) the programs that the tests start would ignore it, too.
-        // SAFETY: no handler is replaced that anything in this process relies on.
-        unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }.unwrap();
+        // Under nohup(1), or as a job that a script runs in the background, the programs that the
+        // tests start would ignore these, too.
+        for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+            // SAFETY: no handler is replaced that anything in this process relies on.
+            unsafe { signal(ignored, SigHandler::SigDfl) }.unwrap();
+        }
         let directory = tempfile::Builder::new().prefix("claudejob-test-").tempdir().unwrap();
         // Canonical, because the kernel and the program under test name it so.
         let root = directory.path().canonicalize().unwrap();
