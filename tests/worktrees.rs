@@ -4,6 +4,8 @@
 
 #[path = "worktrees/changes.rs"]
 mod changes;
+#[path = "worktrees/copies.rs"]
+mod copies;
 #[path = "worktrees/crashes.rs"]
 mod crashes;
 #[path = "worktrees/folders.rs"]

@@ -77,7 +77,8 @@ pub(crate) struct WorktreeView {
     pub base_ref: Option<String>,
     /// Number of commits since the base; null if the worktree is not there or git does not answer.
     pub commits: Option<usize>,
-    /// Number of changed and untracked files; null as `commits`.
+    /// Number of changed and untracked files, without unchanged copies of `.worktreeinclude`; null as
+    /// `commits`.
     pub dirty: Option<usize>,
 }
 

@@ -9,12 +9,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::git::{self, Location, MAX_OUTPUT_BYTES, query};
+use super::include::{has_copies, unchanged_copies};
 use super::repository::has_branch;
+use super::unsaved_work;
 use crate::error::WorktreeError;
 use crate::job::{ChangedFile, Record, Status, Worktree};
 
 /// Time limit for git to compare the files.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Number of names in the arguments of one git.
+const MAX_NAMES: usize = 200;
 /// Configuration that would make git write beside the temporary index, or run a program for it.
 const PRIVATE_INDEX: [&str; 6] = [
     "-c",
@@ -85,7 +89,11 @@ impl Changes {
         let path = Path::new(&worktree.path);
         if path.join(".git").exists() {
             let dir = if cwd.is_dir() { cwd } else { path };
-            return Self::in_directory(dir, &worktree.base).map_err(unknown);
+            let changes = Self::in_directory(dir, &worktree.base).map_err(unknown)?;
+            if let Some(index) = &changes.index {
+                index.remove_copies(worktree);
+            }
+            return Ok(changes);
         }
         if record.status == Status::Queued && !record.session.began {
             return Err(unknown("its worktree has not been made yet".to_owned()));
@@ -241,6 +249,22 @@ impl TemporaryIndex {
         command.args(["add", "--intent-to-add", "--ignore-errors", "--", ":/"]);
         let output = git::run(command, "add", TIMEOUT).map_err(|error| error.to_string())?;
         if output.is_success { Ok(()) } else { Err(output.message) }
+    }
+
+    /// Removes the entries of files that were copied into the worktree and not changed. If that
+    /// fails, the changes have more than those of the job.
+    fn remove_copies(&self, worktree: &Worktree) {
+        if !has_copies(worktree) {
+            return;
+        }
+        let path = Path::new(&worktree.path);
+        let Ok(changes) = unsaved_work::changes(path) else { return };
+        for names in unchanged_copies(worktree, &changes, TIMEOUT).chunks(MAX_NAMES) {
+            let mut command = git::git(path);
+            self.use_in(&mut command);
+            command.args(["update-index", "--force-remove", "--"]).args(names);
+            let _ = git::run(command, "update-index", TIMEOUT);
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::git::query_within;
+use super::include::unchanged_copies;
+use super::unsaved_work::{CHANGES, split_changes};
 use crate::job::{Worktree, WorktreeView};
 
 /// Time limit for both questions to git: a caller waits for the answer.
@@ -26,10 +28,13 @@ pub(crate) fn inspect(worktree: &Worktree) -> WorktreeView {
     let until = Instant::now() + TIMEOUT;
     let range = format!("{}..HEAD", worktree.base);
     let commits = ask(path, &["rev-list", "--count", &range], until);
-    let changes = ask(path, &["status", "--porcelain", "-z", "--no-renames"], until);
+    let changes = ask(path, &CHANGES, until);
     if let (Some(commits), Some(changes)) = (commits, changes) {
+        let changes = split_changes(&changes);
+        let rest = until.saturating_duration_since(Instant::now());
+        let copies = unchanged_copies(worktree, &changes, rest);
         view.commits = String::from_utf8_lossy(&commits).trim().parse().ok();
-        view.dirty = Some(memchr::memchr_iter(0, &changes).count());
+        view.dirty = Some(changes.len() - copies.len());
     }
     view
 }

@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::git::{self, GitOutput, Location, ask, query};
+use super::include::{copy_included, remove_copy, unchanged_copies};
 use super::repository::{is_empty_directory, list, resolved};
 use super::unsaved_work::{self, changes};
 use crate::error::WorktreeError;
@@ -20,6 +21,8 @@ use crate::text::plural;
 const MARK: &str = "claudejob-removal";
 /// Time limit for the deletion of a worktree.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(600);
+/// Time limit for the comparison of copied files.
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a git in the worktree is awaited.
 const GIT_TIMEOUT: Duration = Duration::from_secs(2);
 const GIT_INTERVAL: Duration = Duration::from_millis(20);
@@ -41,6 +44,8 @@ pub(crate) struct Removal<'a> {
     own_dir: Option<PathBuf>,
     /// The last commit of the branch; `None` if there is no branch.
     tip: Option<String>,
+    /// Copies of files that are the same in the main working tree, which git does not ignore.
+    copies: Vec<PathBuf>,
     /// An earlier removal was cut off, and has deleted some files.
     was_cut_off: bool,
     /// The preparation was cut off, and has left its lock.
@@ -69,6 +74,7 @@ impl<'a> Removal<'a> {
             worktree,
             own_dir: None,
             tip,
+            copies: Vec::new(),
             was_cut_off: false,
             has_own_lock: false,
             own_lock,
@@ -164,11 +170,13 @@ impl<'a> Removal<'a> {
                 .map_err(|error| format!("could not write {}: {error}", link.display()))?;
         }
         let changes = changes(path)?;
+        self.copies = unchanged_copies(self.worktree, &changes, COMPARE_TIMEOUT);
+        let count = changes.len() - self.copies.len();
         let deleted = changes.iter().filter(|change| change.starts_with(b" D")).count();
-        if is_marked && deleted == changes.len() {
+        if is_marked && deleted == count {
             self.was_cut_off = deleted > 0;
-        } else if !changes.is_empty() {
-            let changes = plural(changes.len(), "uncommitted change");
+        } else if count > 0 {
+            let changes = plural(count, "uncommitted change");
             return Err(format!("its worktree {} has {changes}", path.display()));
         }
         unsaved_work::check(path)
@@ -209,6 +217,11 @@ impl<'a> Removal<'a> {
         if self.has_own_lock {
             self.git(&["worktree", "unlock", path])?;
         }
+        for name in &self.copies {
+            // Git refuses a worktree with a copy that stays.
+            let _ = remove_copy(self.worktree, name, COMPARE_TIMEOUT);
+        }
+        fault_point("clean:copies-removed");
         // Without --force, git checks again that nothing is lost.
         let removed = if self.was_cut_off {
             self.git(&["worktree", "remove", "--force", path])?
@@ -221,6 +234,9 @@ impl<'a> Removal<'a> {
         if changes(Path::new(path)).is_ok_and(|changes| changes.is_empty()) {
             // Nothing was removed.
             let _ = fs::remove_file(&mark);
+        }
+        if !self.copies.is_empty() {
+            let _ = copy_included(self.worktree);
         }
         Err(format!("git could not remove its worktree {path}: {}", removed.message))
     }

@@ -9,22 +9,28 @@ use std::path::Path;
 use super::git::{Location, ask};
 use crate::text::plural;
 
+/// Arguments of git for the changed and untracked files.
+pub(super) const CHANGES: [&str; 8] = [
+    // A program that watches the files may be wrong.
+    "-c",
+    "core.fsmonitor=false",
+    "status",
+    "--porcelain",
+    "-z",
+    "--untracked-files=all",
+    "--ignore-submodules=none",
+    "--no-renames",
+];
+
 /// Returns the changed and untracked files, each with its state in two letters.
 pub(super) fn changes(path: &Path) -> Result<Vec<Vec<u8>>, String> {
-    let args = [
-        // A program that watches the files may be wrong.
-        "-c",
-        "core.fsmonitor=false",
-        "status",
-        "--porcelain",
-        "-z",
-        "--untracked-files=all",
-        "--ignore-submodules=none",
-        "--no-renames",
-    ];
-    let output = ask(path, &args)?;
+    Ok(split_changes(&ask(path, &CHANGES)?))
+}
+
+/// Splits git's answer to [`CHANGES`].
+pub(super) fn split_changes(output: &[u8]) -> Vec<Vec<u8>> {
     let files = output.split(|byte| *byte == 0).filter(|file| !file.is_empty());
-    Ok(files.map(<[u8]>::to_vec).collect())
+    files.map(<[u8]>::to_vec).collect()
 }
 
 /// Refuses a worktree with work that `git status` does not show.
