@@ -40,8 +40,20 @@ fn fails(sandbox: &Sandbox, id: &str, error: &str) {
     assert_eq!(git(&sandbox.work(), &["branch", "--format=%(refname:short)"]), "main");
 }
 
+/// Whether git is older than version 2.`minor`.
+fn is_git_older(minor: u32) -> bool {
+    let text = git(Path::new("/"), &["--version"]);
+    let version = text.split_whitespace().nth(2).unwrap();
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap());
+    (parts.next().unwrap(), parts.next().unwrap()) < (2, minor)
+}
+
 #[test]
 fn a_repository_of_another_user_must_be_allowed() {
+    if is_git_older(36) {
+        // Such a git may not check the owner.
+        return;
+    }
     let mut sandbox = sandbox();
     let work = sandbox.work();
     sandbox.set("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1");
@@ -109,7 +121,8 @@ fn a_sparse_checkout_stays_sparse() {
     git(&work, &["commit", "--quiet", "--message", "Large"]);
     git(&work, &["sparse-checkout", "set", "sub"]);
     sandbox.run_job("a", &["--worktree"]).expect_end(0, "completed", None);
-    assert!(!tree(&sandbox, "a").join("large").exists());
+    // Before version 2.36, git checks out all files.
+    assert_eq!(tree(&sandbox, "a").join("large").exists(), is_git_older(36));
     assert_eq!(sandbox.run(["rm", "a"])["removed"], 1);
 }
 
