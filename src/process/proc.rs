@@ -44,6 +44,8 @@ pub(super) struct Process {
     /// State of the main thread, which may have ended before the others: `Z`.
     pub state: char,
     pub name: String,
+    /// A thread of the kernel, which has no environment.
+    pub is_kernel_thread: bool,
 }
 
 /// A list of process ids.
@@ -60,6 +62,8 @@ mod system {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
+    use std::thread;
+    use std::time::Duration;
 
     use nix::errno::Errno;
 
@@ -68,6 +72,12 @@ mod system {
 
     /// Number of processes and threads that may start while the others are listed.
     const MAX_NEW_THREADS: usize = 256;
+
+    /// Flag of a thread of the kernel in field 9 of `/proc/PID/stat`.
+    const PF_KTHREAD: u32 = 0x0020_0000;
+
+    /// Number of milliseconds that a process which executes another program is waited for.
+    const MAX_EXEC_MS: u32 = 200;
 
     /// Returns an error if `/proc` does not show processes.
     pub(crate) fn check() -> io::Result<()> {
@@ -107,20 +117,25 @@ mod system {
             let mut fields = stat[end + 1..].split_whitespace();
             let state = fields.next()?.chars().next()?;
             let parent = fields.next()?.parse().ok()?;
-            let start_time = fields.nth(17)?.parse().ok()?;
-            Some(Self { id: ProcessId { pid, start_time }, parent, state, name })
+            let flags: u32 = fields.nth(4)?.parse().ok()?;
+            let start_time = fields.nth(12)?.parse().ok()?;
+            let is_kernel_thread = flags & PF_KTHREAD != 0;
+            Some(Self { id: ProcessId { pid, start_time }, parent, state, name, is_kernel_thread })
         }
 
         /// Returns the directories of the jobs that the process is marked with.
         pub(crate) fn markers(&self) -> Vec<PathBuf> {
             let pid = self.id.pid;
-            if !has_ended(self.state) {
-                return markers(pid);
-            }
-            // The living threads still have the memory with the environment.
-            match thread_in(&format!("/proc/{pid}")) {
-                Some(thread) => markers_in(&format!("/proc/{pid}/task/{thread}/environ")),
-                None => Vec::new(),
+            let directory = format!("/proc/{pid}");
+            if self.is_kernel_thread {
+                Vec::new()
+            } else if !has_ended(self.state) {
+                markers_in(&environment(&directory))
+            } else if let Some(thread) = thread_in(&directory) {
+                // The living threads still have the memory with the environment.
+                markers_in(&environment(&format!("{directory}/task/{thread}")))
+            } else {
+                Vec::new()
             }
         }
 
@@ -137,19 +152,51 @@ mod system {
     }
 
     /// Returns the directories of the jobs that a process is marked with, by its environment at its
-    /// start; none if its main thread has ended, or if the environment is that of another user's
-    /// process and cannot be read.
+    /// start; none if its main thread has ended, if the environment is that of another user's
+    /// process and cannot be read, or while the process executes another program.
     pub(crate) fn markers(pid: i32) -> Vec<PathBuf> {
-        markers_in(&format!("/proc/{pid}/environ"))
+        markers_in(&procfs::read(&format!("/proc/{pid}/environ")).unwrap_or_default())
     }
 
-    fn markers_in(path: &str) -> Vec<PathBuf> {
-        let environment = procfs::read(path).unwrap_or_default();
+    /// Returns the environment of the process or thread with this directory, once it has one: while
+    /// it executes another program (execve(2)) the kernel shows an empty environment.
+    fn environment(directory: &str) -> Vec<u8> {
+        for _ in 0..MAX_EXEC_MS {
+            match procfs::read(&format!("{directory}/environ")) {
+                Ok(environment) if environment.is_empty() => {}
+                Ok(environment) => return environment,
+                Err(_) => break,
+            }
+            match environment_range(directory) {
+                Some((_, 0)) => thread::sleep(Duration::from_millis(1)),
+                Some((start, end)) if start == end => break,
+                // The process has just got it.
+                Some(_) => {}
+                None => break,
+            }
+        }
+        Vec::new()
+    }
+
+    /// Returns the addresses of the environment's start and end in a living process or thread, fields
+    /// 50 and 51 of `/proc/PID/stat`.
+    fn environment_range(directory: &str) -> Option<(u64, u64)> {
+        let stat = procfs::read(&format!("{directory}/stat")).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
+        let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
+        if has_ended(fields.next()?.chars().next()?) {
+            return None;
+        }
+        let start = fields.nth(46)?.parse().ok()?;
+        Some((start, fields.next()?.parse().ok()?))
+    }
+
+    fn markers_in(environment: &[u8]) -> Vec<PathBuf> {
         let mut markers = Vec::new();
         for name in MARKER_VARIABLES {
             // A variable begins after a zero byte or at the beginning. Most environments have none
             // of these variables, so that the search for the name comes first.
-            for at in memchr::memmem::find_iter(&environment, name) {
+            for at in memchr::memmem::find_iter(environment, name) {
                 let starts = at == 0 || environment[at - 1] == 0;
                 let rest = &environment[at + name.len()..];
                 if let (true, Some(value)) = (starts, rest.strip_prefix(b"=")) {
@@ -353,7 +400,7 @@ mod system {
         let parent = fields.next()?.parse().ok()?;
         let state = fields.next()?.chars().next()?;
         let name = fields.next().unwrap_or_default().to_owned();
-        Some(Process { id, parent, state, name })
+        Some(Process { id, parent, state, name, is_kernel_thread: false })
     }
 
     pub(crate) fn children(pid: i32) -> io::Result<Vec<i32>> {
@@ -411,4 +458,41 @@ pub(crate) fn process_in(directory: &Path) -> Option<(i32, String)> {
         }
     }
     None
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_executes_a_program_has_markers() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("script");
+        std::fs::write(&script, "#!/bin/sh\nexec \"$0\"\n").unwrap();
+        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\""]).arg(&script).env("CLAUDEJOB_DIR", dir.path());
+        let mut child = command.spawn().unwrap();
+        let process = Process::living(child.id() as i32).unwrap();
+        let mut missed = 0;
+        for _ in 0..2_000 {
+            missed += usize::from(process.markers().is_empty());
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(missed, 0);
+    }
+
+    #[test]
+    fn a_process_without_environment_has_no_markers() {
+        let mut child = Command::new("sleep").arg("1000").env_clear().spawn().unwrap();
+        let process = Process::living(child.id() as i32).unwrap();
+        let markers = process.markers();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(markers.is_empty(), "{markers:?}");
+    }
 }
