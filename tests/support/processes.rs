@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 /// The processes whose environment has the marker of this job's directory, or of any job below a
 /// jobs directory. Empty without `/proc`.
@@ -14,12 +16,30 @@ pub(crate) fn processes_of(directory: &Path) -> Vec<i32> {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         })
     };
-    all_pids()
-        .into_iter()
-        .filter(|pid| {
-            fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| bears_mark(&bytes))
-        })
-        .collect()
+    all_pids().into_iter().filter(|&pid| bears_mark(&environment(pid))).collect()
+}
+
+/// The environment of a process, once it has one: while it executes another program the kernel
+/// shows none, and the environment's end (field 51 of `stat`) is 0. A thread of the kernel never
+/// has one; it has a flag in field 9.
+fn environment(pid: i32) -> Vec<u8> {
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    let read = || fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    for _ in 0..200 {
+        let environment = read();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let Some((_, fields)) = stat.rsplit_once(") ") else { return environment };
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let is_kernel_thread = fields[6].parse::<u32>().unwrap() & PF_KTHREAD != 0;
+        if !environment.is_empty() || is_kernel_thread || fields[0] == "Z" {
+            return environment;
+        }
+        if fields[48] != "0" {
+            return read();
+        }
+        sleep(Duration::from_millis(1));
+    }
+    Vec::new()
 }
 
 /// The processes whose working directory is below this one, which also finds those without an
