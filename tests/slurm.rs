@@ -7,6 +7,8 @@
 mod cluster;
 #[path = "slurm/doctor.rs"]
 mod doctor;
+#[path = "slurm/screens.rs"]
+mod screens;
 mod support;
 
 use std::fs;

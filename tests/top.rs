@@ -16,6 +16,7 @@ mod tmux;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use support::processes::kill;
 use support::screen::Screen;
 use support::terminal::Terminal;
 use support::{Sandbox, eventually};
@@ -162,6 +163,19 @@ fn a_message_that_is_refused_is_not_lost() {
     terminal.press(ESCAPE);
     // A key that follows at once would be one with Alt.
     await_line(&terminal, "nothing was sent", "");
+    leave(terminal);
+}
+
+#[test]
+fn a_lost_job_gets_its_verdict() {
+    let sandbox = sandbox("read\ninit\nsay hello\nhang");
+    sandbox.start("j", &[]);
+    let terminal = top(&sandbox);
+    await_line(&terminal, "hello", "");
+    kill(sandbox.status("j")["pid"].as_i64().unwrap() as i32);
+    await_line(&terminal, "> j    failed", "");
+    assert_eq!(sandbox.status("j").text("reason"), "worker_died");
+    sandbox.assert_nothing_left("j");
     leave(terminal);
 }
 

@@ -39,8 +39,13 @@ pub(super) fn observe(store: &Store, id: &JobId) -> Result<Observed, Error> {
 /// Like [`observe`], for listings, where one unreadable job must not fail the others.
 pub(super) fn try_load_checked(store: &Store, id: &JobId) -> Result<Observed, LoadError> {
     let (dir, record) = load(store, id)?;
+    Ok(observe_loaded(dir, record))
+}
+
+/// Observes a job whose record the caller has just [loaded](load).
+pub(super) fn observe_loaded(dir: JobDir, record: Record) -> Observed {
     resume_notifications(&dir, &record);
-    Ok(check_lock(dir, record))
+    check_lock(dir, record)
 }
 
 /// Like [`try_load_checked`], for commands that continue lost jobs. Another process may be writing
@@ -65,7 +70,8 @@ pub(super) fn load_without_notifying(store: &Store, id: &JobId) -> Result<Observ
     Ok(check_lock(dir, record))
 }
 
-fn load(store: &Store, id: &JobId) -> Result<(JobDir, Record), LoadError> {
+/// Loads the record of a job, without any check of its worker.
+pub(super) fn load(store: &Store, id: &JobId) -> Result<(JobDir, Record), LoadError> {
     let dir = store.job(id);
     let record = dir.load_checked()?;
     Ok((dir, record))

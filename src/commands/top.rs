@@ -4,6 +4,7 @@ mod actions;
 mod display;
 mod jobs;
 mod said;
+mod slow_jobs;
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -26,6 +27,7 @@ use actions::{Actions, TopResult, ask_for_enter};
 use display::Display;
 use jobs::WatchedJobs;
 use said::FollowedConversation;
+use slow_jobs::Slowness;
 
 /// Signals that end or stop the call, and the one of a new size of the terminal.
 const SIGNALS: [Signal; 6] = [
@@ -207,12 +209,8 @@ impl<'a> Top<'a> {
             // The terminal is gone.
             Notice::Typed(None) => return Ok(Some(ExitStatus::HungUp)),
             Notice::Typed(Some(_)) => {}
-            Notice::Changed(index) => drop(self.changes.jobs.insert(index)),
-            Notice::Ended(index) => {
-                if let Some(id) = self.jobs.id(index) {
-                    // The verdict of a lost job can take seconds.
-                    self.actions.observe(id.clone());
-                }
+            Notice::Changed(index) | Notice::Ended(index) => {
+                self.changes.jobs.insert(index);
             }
             Notice::Appeared(name) => {
                 if let Ok(id) = JobId::parse(&name) {
@@ -238,7 +236,13 @@ impl<'a> Top<'a> {
 
     fn take_result(&mut self, result: TopResult) {
         match result {
-            TopResult::Observed(id) => drop(self.changes.new.insert(id)),
+            TopResult::Found(why, jobs) => {
+                let jobs = self.jobs.slow(why).end(jobs);
+                if !jobs.is_empty() {
+                    self.input(TopInput::Changed(jobs));
+                }
+                self.observe_slow();
+            }
             TopResult::AwaitsEnter | TopResult::Returned(None) => {}
             TopResult::Returned(Some(error)) => {
                 self.input(TopInput::Done(TopEffect::Suspend, Err(error)));
@@ -337,7 +341,7 @@ impl<'a> Top<'a> {
         {
             let changes = std::mem::take(&mut self.changes);
             if changes.all {
-                let jobs = self.jobs.load_all()?;
+                let jobs = self.jobs.load_all(&self.model)?;
                 self.input(TopInput::Jobs(jobs));
             }
             let mut ids = changes.new;
@@ -357,7 +361,7 @@ impl<'a> Top<'a> {
                 self.input(TopInput::Queue(queue));
             }
             self.changes.queue |= changes.queue && !reads_queue;
-            let (changed, gone) = self.jobs.load(&ids);
+            let (changed, gone) = self.jobs.load(&ids, &self.model);
             if reads_queue {
                 (self.queue_read_at, self.queue_time) = (Instant::now(), began.elapsed());
             }
@@ -368,8 +372,18 @@ impl<'a> Top<'a> {
                 self.read_said(&ids);
                 self.input(TopInput::Changed(changed));
             }
+            self.observe_slow();
         }
         Ok(())
+    }
+
+    /// Finds out the state of those jobs for which that takes time.
+    fn observe_slow(&mut self) {
+        for why in [Slowness::Lost, Slowness::OnEngine] {
+            if let Some(ids) = self.jobs.slow(why).begin() {
+                self.actions.observe(why, ids);
+            }
+        }
     }
 
     /// Reads the next entries of the conversation, if its job is among the changed ones.

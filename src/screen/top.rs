@@ -247,6 +247,10 @@ impl TopModel {
         self.shown.iter().skip(self.first_row).take(rows).map(|index| &self.jobs[*index])
     }
 
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &TopJob> {
+        self.jobs.iter()
+    }
+
     pub(crate) fn chosen_job(&self) -> Option<&TopJob> {
         self.chosen.as_ref()?;
         self.shown.get(self.row).map(|index| &self.jobs[*index])

@@ -12,6 +12,9 @@ use crate::store::JobDir;
 
 /// Time limit of a question to an engine.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Environment variable by which tests change it: a number of seconds.
+#[cfg(debug_assertions)]
+const TEST_TIMEOUT: &str = "CLAUDEJOB_TEST_QUERY_TIMEOUT";
 /// How long an answer is used.
 const MAX_AGE: Duration = Duration::from_secs(5);
 
@@ -89,13 +92,21 @@ fn find(
     answers.retain(|_, (at, _)| at.elapsed() <= MAX_AGE);
     let (_, answer) = answers.entry((kind, asked.cloned())).or_insert_with(|| {
         let now = Instant::now();
-        let engine = engine(kind, QUERY_TIMEOUT);
+        let engine = engine(kind, query_timeout());
         (now, engine.and_then(|engine| engine.query(asked.map(std::slice::from_ref))))
     });
     match answer {
         Ok(states) => Ok(states.get(&job.id).cloned()),
         Err(error) => Err(error.clone()),
     }
+}
+
+fn query_timeout() -> Duration {
+    #[cfg(debug_assertions)]
+    if let Some(seconds) = std::env::var(TEST_TIMEOUT).ok().and_then(|text| text.parse().ok()) {
+        return Duration::from_secs(seconds);
+    }
+    QUERY_TIMEOUT
 }
 
 /// Returns what the engine calls the job, if that is known.

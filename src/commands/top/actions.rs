@@ -1,5 +1,7 @@
 //! What keys want to be done, each in a thread of its own: the screen goes on.
 
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{self, Command};
@@ -8,9 +10,13 @@ use std::sync::mpsc::Sender;
 use anstream::adapter::strip_str;
 use nix::sys::signal::Signal;
 
+use super::jobs::from_record;
+use super::slow_jobs::Slowness;
 use crate::claude::Env;
-use crate::commands::observe::observe;
+use crate::commands::engine_jobs::Ask;
+use crate::commands::observe::{Observed, observe, try_load_checked};
 use crate::commands::resume::{ResumeRequest, resume};
+use crate::commands::status::status_view_in_queue;
 use crate::commands::watch::Notice;
 use crate::commands::{answer, interrupt, kill, naming, pause, recover, send, unpause};
 use crate::error::{Error, ExitStatus};
@@ -19,7 +25,7 @@ use crate::launch::DetachMode;
 use crate::output::Answer;
 use crate::process::run_in_foreground;
 use crate::queue::PauseScope;
-use crate::screen::top::{JobVerb, TopEffect, TopInput};
+use crate::screen::top::{JobVerb, TopEffect, TopInput, TopJob};
 use crate::store::Store;
 use crate::text::one_line;
 
@@ -28,8 +34,8 @@ const MAX_TEXT_CHARS: usize = 500;
 
 /// What a thread has found or done.
 pub(super) enum TopResult {
-    /// The job was observed after the end of its worker.
-    Observed(JobId),
+    /// What was found out about jobs whose state takes time.
+    Found(Slowness, Vec<TopJob>),
     /// A verb on the terminal has ended, and Enter is awaited.
     AwaitsEnter,
     /// A verb on the terminal is done with; the error if it could not be run.
@@ -65,12 +71,9 @@ impl Actions {
         });
     }
 
-    /// Observes a job whose worker has ended: if the job is lost, its verdict is written.
-    pub(super) fn observe(&self, id: JobId) {
-        self.in_thread(move |store, _| {
-            let _ = observe(store, &id);
-            TopResult::Observed(id)
-        });
+    /// Finds out the state of these jobs, which takes time.
+    pub(super) fn observe(&self, why: Slowness, ids: BTreeSet<JobId>) {
+        self.in_thread(move |store, _| TopResult::Found(why, observe_all(store, &ids)));
     }
 
     /// Does what a key wants. An open request is described in at most `rows` lines.
@@ -115,6 +118,20 @@ impl Actions {
             )
         });
     }
+}
+
+/// Observes jobs, however long that takes.
+fn observe_all(store: &Store, ids: &BTreeSet<JobId>) -> Vec<TopJob> {
+    let queue = OnceCell::new();
+    let mut jobs = Vec::new();
+    for id in ids {
+        // The screen itself shows a job that cannot be read, and forgets one that is gone.
+        if let Ok(Observed { record, .. }) = try_load_checked(store, id) {
+            let view = status_view_in_queue(store, &record, &queue, Ask::Many);
+            jobs.push(from_record(record, view));
+        }
+    }
+    jobs
 }
 
 /// Whether a verb was ended by SIGTERM or SIGHUP.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use crate::commands::engine_jobs::Ask;
-use crate::commands::observe::{Observed, try_load_checked};
+use crate::commands::observe::{Observed, load, observe_loaded};
 use crate::commands::status::{QueueView, status_view_in_queue};
 use crate::commands::watch::Watch;
 use crate::error::Error;
@@ -15,6 +15,8 @@ use crate::queue::{PauseScope, Queue};
 use crate::screen::top::{JobPlace, QueueState, TopJob, TopModel};
 use crate::store::{Listed, LoadError, OUTPUT, RECORD, Store};
 use crate::text::clip;
+
+use super::slow_jobs::{SlowJobs, Slowness};
 
 /// Longest text of a job in the list.
 const MAX_TEXT_CHARS: usize = 400;
@@ -31,6 +33,27 @@ pub(super) struct WatchedJobs<'a> {
     indices: HashMap<JobId, usize>,
     /// The job whose conversation is shown.
     chosen: Option<JobId>,
+    lost: SlowJobs,
+    on_engines: SlowJobs,
+}
+
+/// What loads of several jobs share.
+struct Loading<'m> {
+    queue: OnceCell<QueueView>,
+    model: &'m TopModel,
+    /// The jobs of the model.
+    shown: OnceCell<HashMap<&'m JobId, &'m TopJob>>,
+}
+
+impl<'m> Loading<'m> {
+    fn new(model: &'m TopModel) -> Self {
+        Self { queue: OnceCell::new(), model, shown: OnceCell::new() }
+    }
+
+    fn shown(&self, id: &JobId) -> Option<&'m TopJob> {
+        let by_id = || self.model.jobs().map(|job| (&job.id, job)).collect();
+        self.shown.get_or_init(by_id).get(id).copied()
+    }
 }
 
 impl<'a> WatchedJobs<'a> {
@@ -38,8 +61,9 @@ impl<'a> WatchedJobs<'a> {
         let queue = Queue::for_jobs_dir(store.root());
         let watch = Watch::new();
         let unwatched = queue.directories();
-        let (ids, indices) = (Vec::new(), HashMap::new());
-        Self { store, watch, queue, unwatched, ids, indices, chosen: None }
+        let (lost, on_engines) = (SlowJobs::default(), SlowJobs::default());
+        let (ids, indices, chosen) = (Vec::new(), HashMap::new(), None);
+        Self { store, watch, queue, unwatched, ids, indices, chosen, lost, on_engines }
     }
 
     /// Returns the job with this index in the watch.
@@ -74,8 +98,22 @@ impl<'a> WatchedJobs<'a> {
         self.watch.add_files(index, &self.store.job(id), &[OUTPUT, RECORD]);
     }
 
+    /// Returns the jobs of this kind whose state takes time.
+    pub(super) fn slow(&mut self, why: Slowness) -> &mut SlowJobs {
+        match why {
+            Slowness::Lost => &mut self.lost,
+            Slowness::OnEngine => &mut self.on_engines,
+        }
+    }
+
+    fn remove_slow(&mut self, id: &JobId) {
+        self.lost.remove(id);
+        self.on_engines.remove(id);
+    }
+
     /// Watches a removed job no longer.
     pub(super) fn forget(&mut self, id: &JobId) {
+        self.remove_slow(id);
         if let Some(index) = self.indices.remove(id) {
             self.watch.remove_files(index);
         }
@@ -89,28 +127,32 @@ impl<'a> WatchedJobs<'a> {
     }
 
     /// Loads all jobs. The record of an ended one is not read if its summary is known.
-    pub(super) fn load_all(&mut self) -> Result<Vec<TopJob>, Error> {
+    pub(super) fn load_all(&mut self, model: &TopModel) -> Result<Vec<TopJob>, Error> {
         self.watch_root();
         let (summaries, listed) = self.store.summaries()?;
-        let queue = OnceCell::new();
+        let loading = Loading::new(model);
         let mut jobs = Vec::with_capacity(listed.len());
         for Listed { id, ended } in listed {
             let summary = ended.and_then(|ended| summaries.get(&ended));
             match summary {
                 Some(summary) => jobs.push(from_summary(summary)),
-                None => jobs.extend(self.load_one(&id, &queue)),
+                None => jobs.extend(self.load_one(&id, &loading)),
             }
         }
         Ok(jobs)
     }
 
     /// Loads these jobs. Returns those that exist, and the ids of the others.
-    pub(super) fn load(&mut self, ids: &BTreeSet<JobId>) -> (Vec<TopJob>, Vec<JobId>) {
+    pub(super) fn load(
+        &mut self,
+        ids: &BTreeSet<JobId>,
+        model: &TopModel,
+    ) -> (Vec<TopJob>, Vec<JobId>) {
         self.watch_queue();
-        let queue = OnceCell::new();
+        let loading = Loading::new(model);
         let (mut found, mut gone) = (Vec::new(), Vec::new());
         for id in ids {
-            match self.load_one(id, &queue) {
+            match self.load_one(id, &loading) {
                 Some(job) => found.push(job),
                 None => gone.push(id.clone()),
             }
@@ -118,7 +160,8 @@ impl<'a> WatchedJobs<'a> {
         (found, gone)
     }
 
-    fn load_one(&mut self, id: &JobId, queue: &OnceCell<QueueView>) -> Option<TopJob> {
+    /// Loads a job. One whose state takes time to find out is shown by its record until then.
+    fn load_one(&mut self, id: &JobId, loading: &Loading<'_>) -> Option<TopJob> {
         // Watched first, so that no change is missed.
         let dir = self.store.job(id);
         let index = self.indices.get(id).copied();
@@ -130,12 +173,18 @@ impl<'a> WatchedJobs<'a> {
             }
             self.watch.add_end(index, &dir);
         }
-        match try_load_checked(self.store, id) {
-            Ok(Observed { record, live, .. }) => {
+        match load(self.store, id) {
+            Ok((dir, record)) => {
+                if let Some(why) = Slowness::of(&dir, &record) {
+                    self.slow(why).add(id);
+                    return Some(from_slow(record, loading.shown(id)));
+                }
+                self.remove_slow(id);
+                let Observed { record, live, .. } = observe_loaded(dir, record);
                 if let (false, false, Some(index)) = (live, is_chosen, index) {
                     self.watch.remove_files(index);
                 }
-                let view = status_view_in_queue(self.store, &record, queue, Ask::Many);
+                let view = status_view_in_queue(self.store, &record, &loading.queue, Ask::Many);
                 Some(from_record(record, view))
             }
             Err(LoadError::NotFound(_)) => None,
@@ -205,7 +254,22 @@ impl<'a> WatchedJobs<'a> {
     }
 }
 
-fn from_record(record: Record, view: StatusView) -> TopJob {
+/// Shows a job whose state is not known yet. What is `shown` stays where only an engine knows whether a
+/// job has started, or is started again.
+fn from_slow(record: Record, shown: Option<&TopJob>) -> TopJob {
+    let status = record.status;
+    if let Some(job) = shown
+        && (job.status == Some(Status::Queued)
+            || !status.is_live()
+            || (status == Status::Queued && job.is_live()))
+    {
+        return job.clone();
+    }
+    let view = StatusView::from_record(&record);
+    from_record(record, view)
+}
+
+pub(super) fn from_record(record: Record, view: StatusView) -> TopJob {
     let text = match (&view.error, &view.activity) {
         (Some(error), _) => Some(failure(view.reason, error)),
         (None, Some(activity)) if view.status != Status::Idle && view.status.is_live() => {
