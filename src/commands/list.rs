@@ -89,7 +89,7 @@ impl ListArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         if self.view.watch {
-            return watch::watch(call, &store, &self);
+            return watch::watch(call, &store, self);
         }
         if !self.view.columns.is_empty() && !call.printer.is_text() {
             return Err(Error::Arguments {
@@ -97,7 +97,24 @@ impl ListArgs {
                 hint: "add --plain".to_owned(),
             });
         }
-        call.print(&list(call, &store, &self)?)
+        call.print(&list(&store, &self, &ListForm::new(call, &self))?)
+    }
+}
+
+/// The form of the answer to a call.
+struct ListForm {
+    format: Format,
+    /// The maximum number of characters.
+    bound: Option<usize>,
+    /// The same call without a limit of the answer's length.
+    next: String,
+}
+
+impl ListForm {
+    fn new(call: &Call, args: &ListArgs) -> Self {
+        let format = call.printer.format();
+        let bound = call.bound_unless(args.all || format == Format::Quiet);
+        Self { format, bound, next: call.whole() }
     }
 }
 
@@ -279,8 +296,7 @@ impl Row {
 }
 
 /// Lists the jobs.
-fn list(call: &Call, store: &Store, args: &ListArgs) -> Result<ListAnswer, Error> {
-    let format = call.printer.format();
+fn list(store: &Store, args: &ListArgs, form: &ListForm) -> Result<ListAnswer, Error> {
     let (summaries, jobs) = store.summaries()?;
     let has_jobs = !jobs.is_empty();
     let filter = args.filter.clone().into_filter();
@@ -314,14 +330,14 @@ fn list(call: &Call, store: &Store, args: &ListArgs) -> Result<ListAnswer, Error
         names_from: usize::MAX,
         summaries: selection.summaries,
         rows,
-        next: call.whole(),
+        next: form.next.clone(),
         has_jobs,
         omitted: 0,
         older,
         is_limited: selects,
-        columns: args.view.shown_columns(format == Format::Wide),
+        columns: args.view.shown_columns(form.format == Format::Wide),
     };
-    if let Some(bound) = call.bound_unless(args.all || format == Format::Quiet) {
+    if let Some(bound) = form.bound {
         answer.shorten(bound);
     }
     Ok(answer)

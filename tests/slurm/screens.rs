@@ -6,19 +6,31 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::cluster::Cluster;
-use crate::support::eventually;
+use nix::sys::signal::Signal;
+
+use crate::support::processes::{is_stopped, send};
 use crate::support::screen::Screen;
 use crate::support::terminal::Terminal;
+use crate::support::{await_file, eventually};
 
-/// A cluster with a job, whose `squeue` hangs.
-fn hanging() -> Cluster {
+/// A cluster with a job.
+fn cluster() -> Cluster {
     let mut cluster = Cluster::new("session\nread\ninit\nresult Done.\neof");
     cluster.sandbox.set("TERM", "xterm-256color");
     // Longer than the test: only the release ends a question.
     cluster.sandbox.set("CLAUDEJOB_TEST_QUERY_TIMEOUT", "3600");
     assert_eq!(cluster.start("far", &[]).code, 0);
-    mkfifo(&cluster.dir.join("hang"), Mode::S_IRWXU).unwrap();
     cluster
+}
+
+/// Makes `squeue` hang from now on.
+fn hang(cluster: &Cluster) {
+    mkfifo(&cluster.dir.join("hang"), Mode::S_IRWXU).unwrap();
+}
+
+/// Waits until a call of `squeue` hangs.
+fn await_hanging(cluster: &Cluster) {
+    await_file(&cluster.dir.join("hangs"));
 }
 
 /// Lets `squeue` answer.
@@ -39,10 +51,11 @@ fn await_line(terminal: &Terminal, begins: &str, ends: &str) {
 
 #[test]
 fn top_follows_keys_while_the_scheduler_hangs() {
-    let cluster = hanging();
+    let cluster = cluster();
+    hang(&cluster);
     let mut terminal = Terminal::start(cluster.sandbox.command(["top"]));
     await_line(&terminal, "> far  queued", "");
-    eventually("a question", || (cluster.calls("squeue") == 1).then_some(()));
+    await_hanging(&cluster);
     cluster.sandbox.start("near", &[]);
     await_line(&terminal, "  near  completed", "Done.");
     terminal.press("/near");
@@ -55,4 +68,24 @@ fn top_follows_keys_while_the_scheduler_hangs() {
     terminal.press("q");
     let (code, output) = terminal.finish();
     assert_eq!(code, 0, "{output}");
+}
+
+#[test]
+fn the_watched_list_takes_signals_meanwhile() {
+    let cluster = cluster();
+    let terminal = Terminal::start(cluster.sandbox.command(["list", "--watch"]));
+    await_line(&terminal, "far  queued", "Priority");
+    hang(&cluster);
+    // The list is read again when an answer is too old.
+    await_hanging(&cluster);
+    send(terminal.pid(), Signal::SIGTSTP);
+    eventually("the stop", || is_stopped(terminal.pid()).then_some(()));
+    eventually("an empty screen", || Screen::after(&terminal.screen()).is_empty().then_some(()));
+    send(terminal.pid(), Signal::SIGCONT);
+    await_line(&terminal, "far  queued", "Priority");
+    cluster.set_state("1", "PENDING|0||Resources");
+    release(&cluster);
+    await_line(&terminal, "far  queued", "Resources");
+    send(terminal.pid(), Signal::SIGQUIT);
+    assert_eq!(terminal.finish().0, 0);
 }

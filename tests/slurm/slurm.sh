@@ -6,7 +6,7 @@
 #   ID.pid      the process of a job that runs              calls      the commands so far, one a line
 #   single      it has one node
 #   refuse      sbatch fails with this message              down       no command reaches the controller
-#   hang        squeue waits until somebody opens this named pipe to write
+#   hang        squeue makes the file hangs, and waits until somebody opens this named pipe to write
 #   ID.requeue  the job is pending when its process has ended
 #   meanwhile   sbatch runs this script first
 # `slurm.sh run ID [RESTARTS]` is what a node does with a job.
@@ -43,7 +43,7 @@ sbatch)
     STAND_IN_NODE=$node "$(readlink "$0")" run "$id" </dev/null >/dev/null 2>&1 &
   fi ;;
 squeue)
-  [ -e hang ] && read -r _ <hang
+  [ -e hang ] && touch hangs && read -r _ <hang
   only=
   while [ $# -gt 0 ]; do
     [ "$1" = -j ] && only=$2
