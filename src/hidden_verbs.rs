@@ -7,7 +7,7 @@ pub(crate) const WORKER: &str = "worker";
 pub(crate) const WORKER_HERE: &str = "worker-here";
 /// The notifier of a job: `JOB_DIR [locked]`.
 pub(crate) const NOTIFIER: &str = "courier";
-/// The delivery of the notifications of several jobs: `JOBS_DIR JOB_ID...`.
+/// The delivery of the notifications of several jobs: `JOBS_DIR JOB_ID... [--named]`.
 pub(crate) const REDELIVERY: &str = "redelivery";
 /// A recording in the place of claude: `--speed FACTOR [FILE]`.
 pub(crate) const REPLAY: &str = "replay";

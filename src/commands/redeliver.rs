@@ -40,14 +40,19 @@ impl RedeliverArgs {
         let is_all = selected.ids.is_empty() && !selected.is_selection;
         let is_named = !is_all && !selected.is_selection;
         let ids = if is_all { with_recipients(&store)? } else { selected.ids };
-        if call.is_by_agent() && !is_named {
+        if call.is_by_agent() {
             let until = Instant::now() + ANSWER_TIMEOUT;
+            if is_named {
+                for id in &ids {
+                    load_without_notifying(&store, id)?;
+                }
+            }
             let due: Vec<JobId> =
                 ids.iter().filter(|id| !undelivered(&store, id).is_empty()).cloned().collect();
             if !due.is_empty()
-                && let Ok(answer) = background::redeliver_until(&store, &due, until)
+                && let Ok(answer) = background::redeliver_until(&store, &due, is_named, until)
             {
-                return call.print(&answer);
+                return call.print(&answer?);
             }
         }
         call.print(&redeliver(&store, ids, is_named)?)

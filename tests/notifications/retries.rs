@@ -168,11 +168,7 @@ fn an_agent_waits_seconds_for_slow_gateways() {
         sandbox.run_job(id, &WAKE);
         await_pause(&sandbox, id, 1);
     }
-    let redeliver = || {
-        let mut call = sandbox.command(["redeliver"]);
-        call.env("OPENCLAW_SHELL", "exec");
-        Answer::from_command(call, Vec::new())
-    };
+    let redeliver = || redeliver_as_agent(&sandbox, &[]);
     let answer = redeliver();
     assert_eq!((answer.code, answer["failed"].as_array().unwrap().len()), (1, ids.len()));
     let first = &answer["failed"][0];
@@ -193,6 +189,38 @@ fn an_agent_waits_seconds_for_slow_gateways() {
     }
     assert_eq!(lines(&sandbox, "calls").len(), ids.len());
     assert_eq!(redeliver().json, json!({"delivered": 0, "failed": []}));
+}
+
+#[test]
+fn an_agent_waits_seconds_for_a_named_job() {
+    let sandbox = sandbox("[ -e slow ] || exit 1; until [ -e up ]; do sleep 0.05; done");
+    sandbox.run_job("a", &WAKE);
+    await_pause(&sandbox, "a", 1);
+    let missing = redeliver_as_agent(&sandbox, &["a", "b"]);
+    assert_eq!((missing.code, missing.text("code")), (4, "not_found"), "{missing:?}");
+    let failed = redeliver_as_agent(&sandbox, &["a"]);
+    let left = &failed["failed"][0];
+    assert_eq!((failed.code, &left["code"]), (1, &Value::Null), "{failed:?}");
+    assert_eq!(left["undeliveredNotifications"][0]["error"], "exit code 1", "{failed:?}");
+    fs::write(sandbox.path("slow"), "").unwrap();
+    let began = Instant::now();
+    let busy = redeliver_as_agent(&sandbox, &["a"]);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!((busy.code, busy.text("code")), (75, "busy"), "{busy:?}");
+    assert!(busy.text("hint").starts_with("claudejob status a "), "{busy:?}");
+    // Another process goes on.
+    fs::write(sandbox.path("up"), "").unwrap();
+    assert_eq!(delivered(&sandbox, "a"), json!([]));
+    assert_eq!(lines(&sandbox, "calls").len(), 1);
+    let nothing = redeliver_as_agent(&sandbox, &["a"]);
+    assert_eq!(nothing.json, json!({"delivered": 0, "failed": []}));
+}
+
+/// Redelivers as an agent does that waits only some seconds for an answer.
+fn redeliver_as_agent(sandbox: &Sandbox, ids: &[&str]) -> Answer {
+    let mut call = sandbox.command([&["redeliver"], ids].concat());
+    call.env("OPENCLAW_SHELL", "exec");
+    Answer::from_command(call, Vec::new())
 }
 
 #[test]
