@@ -36,8 +36,10 @@ const GATEWAY_VARIABLES: [&str; 5] = [
     "OPENCLAW_GATEWAY_PORT",
 ];
 
-/// Parts of the messages of refusals that a retry would meet again.
-const FINAL_MESSAGES: [&str; 8] = [
+/// Parts of the messages of failures that a retry would meet again, or make worse: the gateway
+/// itself tries to send a message again that its channel could not send.
+const FINAL_MESSAGES: [&str; 9] = [
+    "OutboundDeliveryError",
     "cannot target a subagent session",
     "malformed session key",
     "agent is unavailable",
@@ -217,7 +219,7 @@ fn search_path(first: &[String], path: Option<OsString>) -> OsString {
     env::join_paths(directories).unwrap_or(path.unwrap_or_default())
 }
 
-/// Returns whether the output of a failed call tells of a refusal that a retry would meet again.
+/// Returns whether the output of a failed call tells of a failure that no retry can mend.
 pub(crate) fn is_final(output: &str) -> bool {
     FINAL_MESSAGES.iter().any(|message| output.contains(message))
 }

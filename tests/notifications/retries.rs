@@ -98,6 +98,16 @@ fn a_refusal_that_cannot_pass_is_final() {
 }
 
 #[test]
+fn a_message_that_the_gateway_keeps_is_sent_once() {
+    let error = "OutboundDeliveryError: Network request for 'sendMessage' failed!";
+    let sandbox = sandbox(&format!("echo x >> tries; echo \"{error}\" >&2; exit 1"));
+    sandbox.run_job("a", &["--notify", "openclaw:telegram:1"]);
+    let left = delivered(&sandbox, "a");
+    assert_eq!(left[0]["error"], format!("exit code 1: {error}"));
+    assert_eq!(lines(&sandbox, "tries").len(), 1);
+}
+
+#[test]
 fn redeliver_does_not_wait_for_a_pause() {
     let sandbox = sandbox(DOWN);
     sandbox.run_job("a", &WAKE);
