@@ -1,16 +1,22 @@
 #!/bin/sh
-# Installs claudejob for the user who runs it: the program, its manual pages and its completions.
-#
-#   sh install.sh [--to DIR] [--releases URL] [--version VERSION]
-#   sh install.sh --uninstall [--to DIR]
-#
-# DIR is the folder of programs, ~/.local/bin by default; the rest goes into share/ beside it. URL is the address of
-# the releases. Nothing is installed whose checksum is wrong. Needs curl or wget, tar, and sha256sum or shasum. Jobs that
-# run while the program is replaced continue.
+# Installs claudejob for the user who runs it.
 set -eu
 
+usage() {
+  cat <<'USAGE'
+Installs claudejob for the user who runs it: the program, its manual pages and its completions.
+
+  sh install.sh [--to DIR] [--releases URL] [--version VERSION]
+  sh install.sh --uninstall [--to DIR]
+
+DIR is the folder of programs, ~/.local/bin by default; the rest goes into share/ beside it. URL is the address of
+the releases. Nothing is installed whose checksum is wrong. Needs curl or wget, tar, gzip, and sha256sum or shasum.
+Jobs that run while the program is replaced continue.
+USAGE
+}
+
 releases=${CLAUDEJOB_RELEASES:-@RELEASES@}
-bin=${HOME:?}/.local/bin
+bin=${HOME:+$HOME/.local/bin}
 version=
 uninstall=false
 part=
@@ -27,7 +33,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --uninstall) uninstall=true && shift && continue ;;
     --to | --releases | --version) [ $# -gt 1 ] || fail "$1 needs a value" ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit ;;
+    -h | --help) usage && exit ;;
     *) fail "unexpected argument '$1'" "sh install.sh --help" ;;
   esac
   case $1 in
@@ -39,6 +45,7 @@ while [ $# -gt 0 ]; do
 done
 
 case $bin in
+  '') fail "HOME is not set, and there is no --to" "sh install.sh --to DIR" ;;
   /*) ;;
   *) bin=$PWD/$bin ;;
 esac
@@ -49,7 +56,21 @@ zsh=$share/zsh/site-functions/_claudejob
 fish=$share/fish/vendor_completions.d/claudejob.fish
 data=$share/claudejob
 
+# Fails if one of the folders can be neither written to nor made: before anything is changed, rather than halfway.
+check_folders() {
+  for folder in "$bin" "$man" "${bash%/*}" "${zsh%/*}" "${fish%/*}" "$data"; do
+    while [ ! -e "$folder" ]; do
+      folder=${folder%/*}
+      folder=${folder:-/}
+    done
+    [ -d "$folder" ] || fail "not a directory: $folder" "$1"
+    [ -w "$folder" ] || fail "cannot write to $folder" "$1"
+  done
+}
+
 if $uninstall; then
+  [ -e "$bin/claudejob" ] || [ -e "$data" ] || fail "claudejob is not installed in $bin" "sh install.sh --uninstall --to DIR"
+  check_folders "run it as the user who installed claudejob"
   rm -f "$bin/claudejob" "$man"/claudejob.1 "$man"/claudejob-*.1 "$bash" "$zsh" "$fish"
   rm -rf "$data"
   echo "Removed $bin/claudejob. Jobs that are running continue; the jobs directory is left as it is."
@@ -78,6 +99,9 @@ case $target in
     ;;
 esac
 
+for tool in tar gzip; do
+  command -v "$tool" >/dev/null || fail "$tool is not installed"
+done
 if command -v curl >/dev/null; then
   get() { curl --fail --silent --show-error --location --output "$2" "$1"; }
 elif command -v wget >/dev/null; then
@@ -92,6 +116,9 @@ elif command -v shasum >/dev/null; then
 else
   fail "neither sha256sum nor shasum is installed"
 fi
+
+[ ! -d "$bin/claudejob" ] || fail "a directory: $bin/claudejob" "sh install.sh --to DIR"
+check_folders "sh install.sh --to DIR  # a folder of yours; or run it as root"
 
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary" ${part:+"$part"}' EXIT
@@ -117,12 +144,11 @@ folder=$temporary/${archive%.tar.gz}
 "$folder/claudejob" --version >/dev/null || fail "the program does not run on this system"
 
 # Renamed into place: a call during the installation finds the old program or the new one.
-mkdir -p "$bin"
+mkdir -p "$bin" "$man" "${bash%/*}" "${zsh%/*}" "${fish%/*}"
 part=$bin/.claudejob.$$
 cp "$folder/claudejob" "$part"
 chmod 755 "$part"
 mv -f "$part" "$bin/claudejob"
-mkdir -p "$man" "${bash%/*}" "${zsh%/*}" "${fish%/*}"
 rm -f "$man"/claudejob-*.1
 cp "$folder"/man/*.1 "$man/"
 cp "$folder/completions/claudejob.bash" "$bash"
