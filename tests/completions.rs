@@ -173,3 +173,21 @@ fn the_zsh_script_is_valid() {
         assert_eq!(found, "_claudejob\n");
     }
 }
+
+#[test]
+fn zsh_shows_a_text_only_where_there_is_one() {
+    let sandbox = Sandbox::new("");
+    for (words, expected) in
+        [("stat", "status:Show a job's status\n"), ("start --permission-mode pl", "plan\n")]
+    {
+        // Instead of the menu, prints what would be in it.
+        let script = format!(
+            "autoload -U compinit; compinit -u; eval \"$(claudejob completions zsh)\"; \
+             _describe() {{ print -l -- ${{(P)3}} }}; \
+             words=(claudejob {words}) CURRENT=$#words PREFIX=$words[-1]; _claudejob"
+        );
+        if let Some(found) = run_shell(&sandbox, "zsh", &script) {
+            assert!(found.starts_with(expected), "{words}: {found}");
+        }
+    }
+}

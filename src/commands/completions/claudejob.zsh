@@ -9,7 +9,7 @@ _claudejob() {
             _files
             return
         fi
-        values+=("${value//:/\\:}:$help")
+        values+=("${value//:/\\:}${help:+:$help}")
     done < <(claudejob __complete "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)
     _describe -V claudejob values
 }
