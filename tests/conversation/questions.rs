@@ -90,14 +90,14 @@ fn texts_are_read_from_stdin() {
     let text = format!("{odd}\nsecond line\n");
     let answer = sandbox.run_with_stdin(["answer", "j", "--text", "-"], text);
     assert_eq!(answer["answered"], true, "{answer:?}");
+    asked("p1");
     let input = response_in(&sandbox, "answer")["response"]["updatedInput"].clone();
     assert_eq!(input["answers"]["Which database?"], format!("{odd}\nsecond line"));
-    asked("p1");
     let deny = ["answer", "j", "--deny", "--message", "-"];
     assert_eq!(sandbox.run_with_stdin(deny, odd)["answered"], true);
-    assert_eq!(response_in(&sandbox, "denial")["response"]["message"], odd);
     let send = sandbox.run_with_stdin(["send", "j", "--message", "-", "--wait", "1m"], odd);
     assert_eq!(send.code, 0, "{send:?}");
+    assert_eq!(response_in(&sandbox, "denial")["response"]["message"], odd);
     sandbox.wait("j").expect_end(0, "completed", None);
     let resume = sandbox.run_with_stdin(["resume", "j", "--message", "-"], odd);
     assert_eq!(resume.code, 0, "{resume:?}");
@@ -173,13 +173,15 @@ fn the_verdict_reports_a_claude_that_cannot_ask() {
     assert!(ended.text("error").contains("--permission-prompt-tool"), "{ended:?}");
 }
 
-/// A script that asks QUESTION in its first run and ends when it is interrupted and its input ends;
-/// the next run performs the rest.
-fn asks_once(question: &str, rest: &str) -> String {
-    format!(
-        "hear $DIR/heard\ninit\nonce $DIR/asked {question}\nonce $DIR/up touch $DIR/up2\n\
-         once $DIR/waited hear $DIR/heard\nonce $DIR/ended eof\nonce $DIR/left exit 1\n{rest}"
-    )
+/// Starts a job whose claude asks a question and ends when it is interrupted and its input ends.
+/// When the job is blocked, the script is replaced: every later run of claude performs the rest.
+#[track_caller]
+fn start_asking(sandbox: &Sandbox, id: &str, options: &[&str], question: &str, rest: &str) {
+    sandbox.script(&format!("hear $DIR/heard\ninit\n{question}\nhear $DIR/heard\neof\nexit 1"));
+    sandbox.start(id, &[&["--ask"], options].concat());
+    let blocked = sandbox.run(["wait", id, "--timeout", "1m"]);
+    assert_eq!(blocked["status"], "blocked", "{blocked:?}");
+    sandbox.script(&format!("hear $DIR/heard\ninit\n{rest}"));
 }
 
 fn pid_of(sandbox: &Sandbox, id: &str) -> i32 {
@@ -188,10 +190,9 @@ fn pid_of(sandbox: &Sandbox, id: &str) -> i32 {
 
 #[test]
 fn a_released_question_survives_without_a_slot() {
-    let mut sandbox = Sandbox::new(&asks_once(QUESTION, "result ok\neof"));
+    let mut sandbox = Sandbox::new("");
     sandbox.set("CLAUDE_SKILL_MAX_PARALLEL", "1");
-    sandbox.start("j", &["--ask", "--fail-on-denial"]);
-    sandbox.run(["wait", "j", "--timeout", "1m"]);
+    start_asking(&sandbox, "j", &["--fail-on-denial"], QUESTION, "result ok\neof");
     assert_eq!(sandbox.start("next", &[])["status"], "queued");
     let released = sandbox.run(["answer", "j", "--release"]);
     assert_eq!(
@@ -231,9 +232,8 @@ fn an_allowed_released_call_is_not_asked_again() {
     let again = PERMISSION.replace("p1", "p2");
     let rest = format!("{again}\nread $DIR/answer\nresult ok\neof");
     for (content, asks_again) in [("hello", false), ("other", true)] {
-        let sandbox = Sandbox::new(&asks_once(PERMISSION, &rest.replace("hello", content)));
-        sandbox.start("j", &["--ask"]);
-        sandbox.run(["wait", "j", "--timeout", "1m"]);
+        let sandbox = Sandbox::new("");
+        start_asking(&sandbox, "j", &[], PERMISSION, &rest.replace("hello", content));
         assert_eq!(sandbox.run(["answer", "j", "--release"])["released"], true);
         assert_eq!(sandbox.run(["answer", "j", "--allow"])["answered"], true);
         if asks_again {
@@ -248,13 +248,9 @@ fn an_allowed_released_call_is_not_asked_again() {
 
 #[test]
 fn released_jobs_can_be_killed_resumed_and_time_out() {
-    let sandbox = Sandbox::new(&asks_once(QUESTION, "result ok\neof"));
+    let sandbox = Sandbox::new("");
     let release = |id: &str, options: &[&str]| {
-        for file in ["asked", "waited", "ended", "left", "up"] {
-            let _ = fs::remove_file(sandbox.path(file));
-        }
-        sandbox.start(id, &[&["--ask"], options].concat());
-        assert_eq!(sandbox.run(["wait", id, "--timeout", "1m"])["status"], "blocked");
+        start_asking(&sandbox, id, options, QUESTION, "result ok\neof");
         assert_eq!(sandbox.run(["answer", id, "--release"])["released"], true);
     };
     release("killed", &[]);
@@ -265,7 +261,7 @@ fn released_jobs_can_be_killed_resumed_and_time_out() {
     let heard = fs::read_to_string(sandbox.path("heard")).unwrap();
     assert!(heard.ends_with("never mind\n") && !heard.contains("Answer:"), "{heard}");
 
-    release("denied", &["--block-timeout", "2s"]);
+    release("denied", &["--block-timeout", "6s"]);
     eventually("the end", || (sandbox.status("denied")["status"] == "completed").then_some(()));
     let heard = fs::read_to_string(sandbox.path("heard")).unwrap();
     assert!(heard.contains("Your question has no answer. Nobody is there"), "{heard}");
