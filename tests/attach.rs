@@ -181,6 +181,8 @@ fn ctrl_c_asks_before_it_interrupts() {
     let sandbox = Sandbox::new("read\ninit\nsay hello\nhear\nhear-all $DIR/heard");
     sandbox.start("j", &["--keep-alive"]);
     let mut terminal = attach(&sandbox, "j");
+    // There is a turn.
+    terminal.await_text("hello");
     // It clears the line first.
     terminal.answer("Ctrl-C interrupts", &format!("words{CTRL_C}{CTRL_C}"));
     terminal.answer("Interrupt the turn?", CTRL_C);

@@ -179,6 +179,7 @@ fn recover_uses_the_profile() {
         [("a", &[][..], "sk-ant-red"), ("b", &["--profile", "blue"], "sk-ant-blue")]
     {
         sandbox.start(id, &["--profile", "red"]);
+        super::support::await_file(&sandbox.path("env"));
         let worker = i32::try_from(sandbox.status(id)["pid"].as_i64().unwrap()).unwrap();
         super::support::processes::kill(worker);
         eventually("the end", || (sandbox.status(id)["status"] == "failed").then_some(()));
@@ -188,6 +189,7 @@ fn recover_uses_the_profile() {
         super::support::await_file(&sandbox.path("env"));
         assert_eq!(variable(&sandbox, "ANTHROPIC_API_KEY"), key);
         sandbox.run(["kill", id]);
+        fs::remove_file(sandbox.path("env")).unwrap();
     }
 }
 
