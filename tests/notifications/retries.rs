@@ -337,6 +337,8 @@ fn a_late_notification_tells_the_present_status() {
     assert_eq!(sandbox.run(["wait", "a"])["status"], "failed");
     sandbox.script("read\ninit\nhang");
     assert_eq!(sandbox.run(["resume", "a", "--message", "go on"]).code, 0);
+    // A try that began before that would bring the status of its time.
+    await_pause(&sandbox, "a", 1);
     fs::write(sandbox.path("up"), "").unwrap();
     assert_eq!(delivered(&sandbox, "a"), json!([]));
     let mut found = lines(&sandbox, "calls");
