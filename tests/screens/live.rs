@@ -126,7 +126,7 @@ fn without_colour_only_the_cursor_is_moved() {
         let fields = running(&jobs, "x");
         jobs.live(id, 65, &fields);
     }
-    let call = ["wait", "one", "two", "--timeout", "1s"];
+    let call = ["wait", "one", "two", "--timeout", "3s"];
     let (code, output) = Terminal::of_size(jobs.sandbox.command(call), 80, 24).finish();
     assert_eq!(code, 124);
     assert!(output.contains("0 of 2 done, 2 running"), "{output:?}");
