@@ -354,7 +354,8 @@ fn a_message_reaches_the_successor_once() {
     claude_of(&sandbox, 1);
     let sent = sandbox.run(["send", "j", "--message", "first"]);
     assert_eq!(sent.code, 0, "{sent:?}");
-    await_file(&sandbox.path("heard"));
+    // The worker has seen that claude accepted the message.
+    await_file(&sandbox.job("j").join("epochs/1/inbox.taken/0000000001.json"));
     worker.kill();
     let sent = sandbox.run(["send", "j", "--message", "second"]);
     assert_eq!(sent.code, 0, "{sent:?}");

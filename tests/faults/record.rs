@@ -43,10 +43,11 @@ fn a_record_cannot_direct_signals_at_other_processes() {
 #[test]
 fn the_worker_repairs_a_damaged_record() {
     for broken in ["", "{\"jobId\":", "{\"version\":9,\"jobId\":\"j\",\"status\":\"dreaming\"}"] {
-        let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nwait-file $DIR/go\nresult ok\neof");
+        let sandbox = Sandbox::new("read\ninit\nwait-file $DIR/go\nresult ok\neof");
         sandbox.start("j", &[]);
         sandbox.start("other", &[]);
-        await_file(&sandbox.path("up"));
+        // After the last save, nothing rewrites the record.
+        eventually("the save", || sandbox.status("j")["lastEventAt"].is_string().then_some(()));
         let meta = sandbox.job("j").join("meta.json");
         fs::remove_file(&meta).unwrap();
         if !broken.is_empty() {

@@ -140,8 +140,8 @@ fn kill_on_signal_kills_a_running_job() {
         let began = Instant::now();
         run.send(signal);
         let (actual, _, stderr) = run.finish();
-        // 100 ms, and more on a busy machine.
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        // 100 ms, and much more on a busy machine.
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         assert_eq!((actual, stderr.as_str()), (code, "Job j is being killed.\n"));
         sandbox.wait("j").expect_end(3, "killed", None);
         sandbox.assert_nothing_left("j");
