@@ -306,7 +306,9 @@ fn lines_have_worktrees_of_their_own() {
         named("first", ""),
     ];
     started(&sandbox, &chain.concat(), &[]);
-    sandbox.wait("third").expect_end(0, "completed", None);
+    for id in ["first", "second", "third"] {
+        sandbox.wait(id).expect_end(0, "completed", None);
+    }
 
     fs::write(sandbox.work().join("new"), "").unwrap();
     let lines =

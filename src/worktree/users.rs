@@ -1,13 +1,17 @@
 //! The jobs that work in a worktree.
 
 use crate::job::{JobId, Record, Status};
-use crate::store::Store;
+use crate::store::{Preparation, Store};
 
 /// Returns another live job that works in the worktree at this path. A queued job does not work
-/// there yet.
+/// there yet, nor does one whose worker has just begun: it may have to wait for this job.
 pub(super) fn worker_in(store: &Store, path: &str, own: &Record) -> Option<JobId> {
-    let is_other = |record: &Record| record.job_id != own.job_id && record.status != Status::Queued;
-    user_of(store, path, is_other)
+    let works_there = |record: &Record| match record.status {
+        Status::Queued => false,
+        Status::Starting => store.job(&record.job_id).preparation() != Preparation::default(),
+        _ => true,
+    };
+    user_of(store, path, |record| record.job_id != own.job_id && works_there(record))
 }
 
 /// Returns a live job with the worktree at this path, of those that `counts` selects.

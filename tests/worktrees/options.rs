@@ -290,6 +290,20 @@ fn jobs_follow_each_other_in_a_named_worktree() {
 }
 
 #[test]
+fn a_job_that_has_yet_to_wait_works_nowhere() {
+    let mut sandbox = sandbox();
+    sandbox.script("read\ninit\nwait-file $DIR/go\nresult ok\neof");
+    sandbox.start("gate", &[]);
+    sandbox.start("b", &["--worktree=x", "--after", "gate"]);
+    let args = ["start", "third", "-p", "x", "--worktree=x", "--after", "b"];
+    sandbox.pause_at("worker:began", args, |sandbox| {
+        fs::write(sandbox.path("go"), "").unwrap();
+        sandbox.wait("b").expect_end(0, "completed", None);
+    });
+    sandbox.wait("third").expect_end(0, "completed", None);
+}
+
+#[test]
 fn a_follower_starts_while_the_worktree_is_made() {
     let mut sandbox = sandbox();
     let args = ["start", "a", "-p", "x", "--worktree=x"];
