@@ -43,11 +43,13 @@ fn a_record_cannot_direct_signals_at_other_processes() {
 #[test]
 fn the_worker_repairs_a_damaged_record() {
     for broken in ["", "{\"jobId\":", "{\"version\":9,\"jobId\":\"j\",\"status\":\"dreaming\"}"] {
-        let sandbox = Sandbox::new("read\ninit\nwait-file $DIR/go\nresult ok\neof");
-        sandbox.start("j", &[]);
+        let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nwait-file $DIR/go\nresult ok\neof");
+        let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
         sandbox.start("other", &[]);
-        // After the last save, nothing rewrites the record.
-        eventually("the save", || sandbox.status("j")["lastEventAt"].is_string().then_some(()));
+        await_file(&sandbox.path("up"));
+        // A stopped worker does not save its progress meanwhile.
+        send(worker, Signal::SIGSTOP);
+        eventually("the stop", || is_stopped(worker).then_some(()));
         let meta = sandbox.job("j").join("meta.json");
         fs::remove_file(&meta).unwrap();
         if !broken.is_empty() {
@@ -55,6 +57,7 @@ fn the_worker_repairs_a_damaged_record() {
         }
         let status = sandbox.run(["status", "j"]);
         assert_eq!((status.code, &status["code"]), (1, &"record_unreadable".into()), "{status:?}");
+        send(worker, Signal::SIGCONT);
         assert_eq!(sandbox.status("other")["status"], "running");
         fs::write(sandbox.path("go"), "").unwrap();
         sandbox.wait("other").expect_end(0, "completed", None);
