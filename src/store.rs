@@ -59,7 +59,7 @@ pub(crate) use liveness::Liveness;
 pub(crate) use lock::{Lock, is_independent};
 pub(crate) use preparation::{Preparation, PreparationStep};
 pub(crate) use stderr_mark::StderrMark;
-pub(crate) use summaries::{EndedJob, Listed, Summaries};
+pub(crate) use summaries::{EndedJob, Listed, LoadedJob, Summaries};
 pub(crate) use wake_fifo::{notify, open_wake_fifo};
 
 use files::{sync_directory, write};

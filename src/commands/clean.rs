@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Call;
 use super::engine_jobs::{Ask, is_live, may_restart};
 use super::naming::Action;
-use super::observe::try_load_checked;
+use super::observe::observe_unless_loaded;
 use super::selecting::take_over_selected;
 use super::several::FailedJob;
 use crate::arguments::{FORCE_HOST, SelectorArgs, duration};
@@ -22,7 +22,7 @@ use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Record, Status, Summary, Timestamp};
 use crate::output::{Answer, push_warning};
 use crate::queue::Queue;
-use crate::store::{JobDir, Listed, Liveness, LoadError, Store, StoreError, Summaries};
+use crate::store::{JobDir, Listed, Liveness, LoadError, LoadedJob, Store, StoreError, Summaries};
 use crate::text::{format_bytes, plural};
 
 pub(crate) use rm::RmArgs;
@@ -286,7 +286,7 @@ impl<'a> RemovalChoice<'a> {
     /// Returns the jobs to remove, latest end first.
     fn choose(&mut self, store: &Store) -> Result<Vec<JobId>, Error> {
         if self.ids.is_empty() {
-            let (summaries, jobs) = store.summaries()?;
+            let (summaries, jobs) = store.summaries_with_records()?;
             for job in jobs {
                 if self.spare != Some(&job.id) {
                     self.consider(store, &summaries, job);
@@ -294,7 +294,7 @@ impl<'a> RemovalChoice<'a> {
             }
         } else {
             for id in self.ids {
-                self.consider_record(store, id.clone());
+                self.consider_record(store, id.clone(), None);
             }
         }
         self.ended.sort_unstable_by(|a, b| b.cmp(a));
@@ -317,12 +317,12 @@ impl<'a> RemovalChoice<'a> {
                     self.ended.push((ended.ended_at, job.id));
                 }
             }
-            _ => self.consider_record(store, job.id),
+            _ => self.consider_record(store, job.id, job.loaded),
         }
     }
 
-    fn consider_record(&mut self, store: &Store, id: JobId) {
-        let observed = match try_load_checked(store, &id) {
+    fn consider_record(&mut self, store: &Store, id: JobId, loaded: Option<Box<LoadedJob>>) {
+        let observed = match observe_unless_loaded(store, &id, loaded.map(|loaded| *loaded)) {
             Ok(observed) => observed,
             Err(error) => {
                 if !self.ids.is_empty() {
@@ -392,7 +392,7 @@ struct Others {
 impl Others {
     fn find(store: &Store) -> Result<Self, StoreError> {
         let mut others = Self::default();
-        let (summaries, jobs) = store.summaries()?;
+        let (summaries, jobs) = store.summaries_with_records()?;
         for job in jobs {
             // What a job needs whose record cannot be read is unknown.
             let Some(other) = summaries.get_or_load(store, &job) else { continue };

@@ -15,12 +15,12 @@ use serde::Serialize;
 
 use super::Call;
 use super::engine_jobs::Ask;
-use super::observe::try_load_checked;
+use super::observe::observe_unless_loaded;
 use super::status::{QueueView, status_view_in_queue, undelivered};
 use crate::arguments::{FilterArgs, Format};
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Status, Timestamp};
-use crate::store::{Address, EndedJob, Listed, LoadError, Store, Summaries};
+use crate::store::{Address, EndedJob, Listed, LoadError, LoadedJob, Store, Summaries};
 use columns::ListColumn;
 use short_item::{ItemSize, Shortened};
 
@@ -171,7 +171,7 @@ impl ListAnswer {
             Source::Item(item) => Item::clone(item),
             Source::Summary(ended) => match self.summaries.get(ended) {
                 Some(summary) => Item::from_summary(summary),
-                None => load_item(&self.store, &row.id, false, &OnceCell::new())?,
+                None => load_item(&self.store, &row.id, false, &OnceCell::new(), None)?,
             },
         };
         item.hint = item.hint.map(|hint| self.address.apply(hint));
@@ -228,8 +228,9 @@ fn load_item(
     id: &JobId,
     with_notifications: bool,
     queue: &OnceCell<QueueView>,
+    loaded: Option<LoadedJob>,
 ) -> Option<Item> {
-    let observed = match try_load_checked(store, id) {
+    let observed = match observe_unless_loaded(store, id, loaded) {
         Err(LoadError::NotFound(_)) => return None,
         Err(error) => return Some(Item::unreadable(id.clone(), &error.to_string())),
         Ok(observed) => observed,
@@ -297,7 +298,7 @@ impl Row {
 
 /// Lists the jobs.
 fn list(store: &Store, args: &ListArgs, form: &ListForm) -> Result<ListAnswer, Error> {
-    let (summaries, jobs) = store.summaries()?;
+    let (summaries, jobs) = store.summaries_with_records()?;
     let has_jobs = !jobs.is_empty();
     let filter = args.filter.clone().into_filter();
     let selects = !filter.is_empty() || args.undelivered || args.limit.is_some();
@@ -387,8 +388,8 @@ struct Selection<'a> {
 
 impl Selection<'_> {
     /// Returns the job's row if the job is selected.
-    fn row(&self, Listed { id, ended }: Listed) -> Option<Row> {
-        let Some(ended) = ended else { return self.loaded_row(id) };
+    fn row(&self, Listed { id, ended, loaded }: Listed) -> Option<Row> {
+        let Some(ended) = ended else { return self.loaded_row(id, loaded) };
         if self.has_order_of_times && self.filter.has_only_times() && !self.undelivered {
             if !self.filter.matches_times(Some(ended.status), ended.started_at) {
                 return None;
@@ -403,9 +404,9 @@ impl Selection<'_> {
                 source: Source::Summary(ended),
             });
         }
-        let Some(summary) = self.summaries.get(&ended) else { return self.loaded_row(id) };
+        let Some(summary) = self.summaries.get(&ended) else { return self.loaded_row(id, None) };
         if self.undelivered && summary.has_recipients() {
-            return self.loaded_row(id);
+            return self.loaded_row(id, None);
         }
         if self.undelivered || !self.filter.matches(&summary) {
             return None;
@@ -414,8 +415,9 @@ impl Selection<'_> {
         Some(Row { source: Source::Summary(ended), ..row })
     }
 
-    fn loaded_row(&self, id: JobId) -> Option<Row> {
-        let item = load_item(self.store, &id, self.undelivered, &self.queue)?;
+    fn loaded_row(&self, id: JobId, loaded: Option<Box<LoadedJob>>) -> Option<Row> {
+        let loaded = loaded.map(|loaded| *loaded);
+        let item = load_item(self.store, &id, self.undelivered, &self.queue, loaded)?;
         let is_delivered = item.undelivered_notifications.is_empty();
         let is_selected = self.filter.matches_times(item.status, item.started_at)
             && self.filter.matches_spec(&item.labels, item.group.as_deref())

@@ -86,7 +86,7 @@ impl Call {
             return Err(no_job_given());
         }
         let mut last = None;
-        for Listed { id, ended } in store.summaries()?.1 {
+        for Listed { id, ended, .. } in store.summaries()?.1 {
             let started_at = match ended {
                 Some(ended) => ended.started_at,
                 None => match store.job(&id).load() {

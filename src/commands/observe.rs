@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::finalize::finalize_lost;
 use crate::job::{JobId, Record, Status, TurnEnd};
 use crate::launch::spawn_notifier_if_idle;
-use crate::store::{JobDir, Liveness, LoadError, Store, TURNS, addressed};
+use crate::store::{JobDir, Liveness, LoadError, LoadedJob, Store, TURNS, addressed};
 
 /// Pause between two looks at a job whose verdict another process is writing.
 const VERDICT_INTERVAL: Duration = Duration::from_millis(5);
@@ -68,6 +68,17 @@ pub(super) fn try_load_settled(
 pub(super) fn load_without_notifying(store: &Store, id: &JobId) -> Result<Observed, LoadError> {
     let (dir, record) = load(store, id)?;
     Ok(check_lock(dir, record))
+}
+
+/// Like [`try_load_checked`], for a job whose record may have been read just now.
+pub(super) fn observe_unless_loaded(
+    store: &Store,
+    id: &JobId,
+    loaded: Option<LoadedJob>,
+) -> Result<Observed, LoadError> {
+    let Some(LoadedJob { dir, record }) = loaded else { return try_load_checked(store, id) };
+    dir.check()?;
+    Ok(observe_loaded(dir, record))
 }
 
 /// Loads the record of a job, without any check of its worker.

@@ -100,6 +100,11 @@ impl JobDir {
         Ok(record)
     }
 
+    /// Decodes the text of a record of a job with an engine.
+    pub(super) fn decode(text: &[u8]) -> Option<Record> {
+        decode_record(text).ok()
+    }
+
     pub(super) fn unreadable(&self, path: PathBuf, why: String) -> LoadError {
         LoadError::Unreadable { id: self.id.clone(), path, why }
     }
@@ -110,10 +115,10 @@ impl JobDir {
         let (text, metadata) =
             read_with_metadata(&path, MAX_RECORD_BYTES).context("read", &path)?;
         match json::from_bytes::<Summary>(&text) {
-            Ok(summary) if summary.spec.engine.is_some() => self.summary_of_owner(summary),
+            Ok(summary) if summary.spec.engine.is_some() => self.summary_of_owner(summary, text),
             Ok(summary) => {
                 let stamp = Stamp::new(StampedFile::Record, &metadata);
-                Ok(ReadSummary { summary, stamp, is_constant: false })
+                Ok(ReadSummary { summary, stamp, is_constant: false, record: None })
             }
             Err(error) => Err(self.unreadable(path, error.to_string())),
         }

@@ -11,6 +11,7 @@
 //! that continues the job makes an entry in its directory of epochs, whose times then change.
 
 mod cache_line;
+mod read;
 
 use std::borrow::Cow;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -31,6 +32,9 @@ use crate::job::{FORMAT_VERSION, JobId, Status, Summary, Timestamp};
 use crate::json;
 use crate::process::machine::{self, MachineIdentity};
 use cache_line::CacheLine;
+
+pub(crate) use read::LoadedJob;
+pub(super) use read::{ReadSummary, RecordText};
 
 /// Name of the cache in the jobs directory. A job's id cannot begin with a dot.
 const CACHE: &str = ".summaries";
@@ -68,6 +72,8 @@ pub(crate) struct Listed {
     /// `None` for a job whose record the caller has to read: the job is live or lost, its engine may
     /// start it again, its record cannot be read, or the Node skill wrote it.
     pub ended: Option<EndedJob>,
+    /// The record that was read of such a job with an engine, if the caller wants records.
+    pub loaded: Option<Box<LoadedJob>>,
 }
 
 /// A job that has ended.
@@ -86,16 +92,6 @@ pub(crate) struct EndedJob {
 struct LineRange {
     start: u64,
     length: u32,
-}
-
-/// A summary that was read from a job's files.
-#[derive(Debug)]
-pub(super) struct ReadSummary {
-    pub summary: Summary,
-    /// It is that of the present record as long as the file has this stamp.
-    pub stamp: Stamp,
-    /// It is that of a file which never changes.
-    pub is_constant: bool,
 }
 
 /// A file or directory that changes with a job's record.
@@ -132,6 +128,9 @@ impl Summaries {
         {
             return Some(summary);
         }
+        if let Some(loaded) = &job.loaded {
+            return Some(Summary::from(loaded.record.clone()));
+        }
         store.job(&job.id).load().ok().map(Summary::from)
     }
 
@@ -159,10 +158,14 @@ impl Summaries {
 }
 
 impl Store {
-    /// Returns the jobs in the order of their ids. Reads the record of each job once, unless the
-    /// cache has its summary.
+    /// Returns the jobs in the order of their ids. Reads each record that the cache lacks once.
     pub(crate) fn summaries(&self) -> Result<(Summaries, Vec<Listed>), StoreError> {
-        self.summaries_at(SystemTime::now(), machine::is_shared)
+        self.summaries_at(SystemTime::now(), machine::is_shared, false)
+    }
+
+    /// As [`summaries`](Self::summaries), with the records that were read and are not final.
+    pub(crate) fn summaries_with_records(&self) -> Result<(Summaries, Vec<Listed>), StoreError> {
+        self.summaries_at(SystemTime::now(), machine::is_shared, true)
     }
 
     /// As [`summaries`](Self::summaries). `now` is the time before any record is read. `is_shared`:
@@ -171,6 +174,7 @@ impl Store {
         &self,
         now: SystemTime,
         is_shared: impl FnOnce(&Path) -> bool,
+        keeps_records: bool,
     ) -> Result<(Summaries, Vec<Listed>), StoreError> {
         let mut ids = self.ids()?;
         ids.sort_unstable();
@@ -184,6 +188,7 @@ impl Store {
             summaries: Summaries::default(),
             cacheable: Vec::new(),
             new_lines: 0,
+            loaded: if keeps_records { Some(Vec::new()) } else { None },
         };
         let cache = if is_cached { Cache::open(&self.root) } else { None };
         let ended = match cache {
@@ -196,8 +201,11 @@ impl Store {
             let _ = collector.summaries.write(&self.root, &temporary, &collector.cacheable);
         }
         let mut jobs = Vec::with_capacity(ids.len());
+        // In the order of the ids, too.
+        let mut loaded = collector.loaded.unwrap_or_default().into_iter().peekable();
         for (id, ended) in ids.into_iter().zip(ended) {
-            jobs.push(Listed { id, ended });
+            let loaded = loaded.next_if(|job| *job.dir.id() == id).map(Box::new);
+            jobs.push(Listed { id, ended, loaded });
         }
         Ok((collector.summaries, jobs))
     }
@@ -215,6 +223,8 @@ struct Collector<'a> {
     cacheable: Vec<LineRange>,
     /// Number of `cacheable` lines that the old cache does not have.
     new_lines: usize,
+    /// Records that are not final; `None` if the caller wants none.
+    loaded: Option<Vec<LoadedJob>>,
 }
 
 impl Collector<'_> {
@@ -267,8 +277,12 @@ impl Collector<'_> {
 
     /// Reads a job's record.
     fn read(&mut self, id: &JobId) -> Option<EndedJob> {
-        let read = self.store.job(id).summary_of_file().ok()?;
+        let dir = self.store.job(id);
+        let read = dir.summary_of_file().ok()?;
         if !is_final(&read.summary, id) {
+            if let Some(loaded) = &mut self.loaded {
+                loaded.extend(read.into_loaded(dir));
+            }
             return None;
         }
         let is_stable = self.is_cached && self.is_stable(&read) && is_lossless(&read.summary);

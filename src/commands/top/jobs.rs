@@ -132,7 +132,7 @@ impl<'a> WatchedJobs<'a> {
         let (summaries, listed) = self.store.summaries()?;
         let loading = Loading::new(model);
         let mut jobs = Vec::with_capacity(listed.len());
-        for Listed { id, ended } in listed {
+        for Listed { id, ended, .. } in listed {
             let summary = ended.and_then(|ended| summaries.get(&ended));
             match summary {
                 Some(summary) => jobs.push(from_summary(summary)),

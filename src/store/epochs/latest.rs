@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::{EpochEntry, JobDir, Listing, MAX_ENTRY_BYTES, Owner};
 use crate::job::{Record, Summary};
 use crate::json;
-use crate::store::summaries::{ReadSummary, Stamp, StampedFile};
+use crate::store::summaries::{ReadSummary, RecordText, Stamp, StampedFile};
 use crate::store::{Context, LoadError, RECORD, files};
 
 /// Where the present record is.
@@ -44,25 +44,30 @@ impl JobDir {
         }
     }
 
-    /// As [`load_of_owner`](Self::load_of_owner), for the summary. The record that has ended the job is
+    /// As [`load_of_owner`](Self::load_of_owner), for the summary, with the text of that record. The record that has ended the job is
     /// the present one until the directory of the entries changes: a successor makes an entry there.
     pub(in crate::store) fn summary_of_owner(
         &self,
         first: Summary,
+        first_text: Vec<u8>,
     ) -> Result<ReadSummary, LoadError> {
         let epochs = self.epochs();
         // Before the entries are read: then the summary is not older than the stamp.
         let metadata = fs::symlink_metadata(&epochs).context("examine", &epochs)?;
         let stamp = Stamp::new(StampedFile::Epochs, &metadata);
-        let (summary, is_constant) = match self.find_latest()? {
-            Latest::First => (first, false),
-            Latest::End(record) => (Summary::from(*record), true),
+        let (summary, is_constant, record) = match self.find_latest()? {
+            Latest::First => (first, false, Some(RecordText::Text(first_text))),
+            Latest::End(record) if record.is_cut_off() => {
+                (Summary::from(Record::clone(&record)), true, Some(RecordText::Decoded(record)))
+            }
+            Latest::End(record) => (Summary::from(*record), true, None),
             Latest::OfOwner(path) => {
                 let text = files::read_bounded(&path, MAX_ENTRY_BYTES).context("read", &path)?;
                 let summary = json::from_bytes(&text);
-                (summary.map_err(|error| self.unreadable(path, error.to_string()))?, false)
+                let summary = summary.map_err(|error| self.unreadable(path, error.to_string()))?;
+                (summary, false, Some(RecordText::Text(text)))
             }
         };
-        Ok(ReadSummary { summary, stamp, is_constant })
+        Ok(ReadSummary { summary, stamp, is_constant, record })
     }
 }

@@ -215,3 +215,32 @@ fn locks_of_this_machine_show_who_has_ended() {
     assert!(!job.claimer_has_ended(1, &elsewhere));
     assert!(owner.file(LOCK).exists() && owner.file(LOCK) != job.path().join(LOCK));
 }
+
+#[test]
+fn a_list_has_the_records_that_are_not_final() {
+    let (_folder, job) = job();
+    let store = Store::at(job.root().to_owned());
+    let listed = || {
+        let (summaries, mut jobs) = store.summaries_with_records().unwrap();
+        let listed = jobs.pop().unwrap();
+        let summary = summaries.get_or_load(&store, &listed).unwrap();
+        (listed.loaded.map(|loaded| loaded.record), summary.status)
+    };
+    let assert_loaded = |status: Status| {
+        let (record, summary) = listed();
+        let record = serde_json::to_value(record.unwrap()).unwrap();
+        assert_eq!(record, serde_json::to_value(job.load().unwrap()).unwrap());
+        assert_eq!((record["status"].as_str(), summary), (Some(status.as_str()), status));
+    };
+    assert_loaded(Status::Queued);
+    let first = own(&job, 1);
+    assert_loaded(Status::Running);
+    end(&first, &Verdict::failed(Reason::WorkerDied, "cut off")).unwrap();
+    assert_loaded(Status::Failed);
+    let second = own(&job, 3);
+    assert_loaded(Status::Running);
+    end(&second, &Verdict::Completed).unwrap();
+    assert!(matches!(listed(), (None, Status::Completed)));
+    let (_, jobs) = store.summaries().unwrap();
+    assert!(jobs.iter().all(|job| job.loaded.is_none()));
+}

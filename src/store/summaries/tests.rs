@@ -50,7 +50,7 @@ fn cache(store: &Store) -> std::path::PathBuf {
 
 /// Returns the jobs and their summaries.
 fn all_summaries(store: &Store) -> Vec<(JobId, Option<Summary>)> {
-    let (summaries, jobs) = store.summaries_at(later(), |_| false).unwrap();
+    let (summaries, jobs) = store.summaries_at(later(), |_| false, false).unwrap();
     let known = |job: Listed| {
         let summary = job.ended.map(|ended| {
             let summary = summaries.get(&ended).unwrap();
@@ -67,7 +67,7 @@ fn all_summaries(store: &Store) -> Vec<(JobId, Option<Summary>)> {
 
 /// Returns the number of summaries from the cache.
 fn cached(store: &Store) -> usize {
-    count_cached(&store.summaries_at(later(), |_| false).unwrap())
+    count_cached(&store.summaries_at(later(), |_| false, false).unwrap())
 }
 
 fn count_cached((summaries, jobs): &(Summaries, Vec<Listed>)) -> usize {
@@ -144,7 +144,7 @@ fn does_not_cache_a_record_that_just_changed() {
     let (_folder, store) = store();
     let now = SystemTime::now();
     for now in [now, now + MIN_RECORD_AGE / 2, now - Duration::from_secs(3600)] {
-        let (_, jobs) = store.summaries_at(now, |_| false).unwrap();
+        let (_, jobs) = store.summaries_at(now, |_| false, false).unwrap();
         assert!(jobs.iter().all(|job| job.ended.is_some()));
         assert!(!cache(&store).exists(), "{now:?}");
     }
@@ -156,7 +156,7 @@ fn does_not_cache_a_record_that_just_changed() {
     }
     store.summaries().unwrap();
     assert!(!cache(&store).exists());
-    store.summaries_at(later(), |_| false).unwrap();
+    store.summaries_at(later(), |_| false, false).unwrap();
     assert!(cache(&store).exists());
 }
 
@@ -183,7 +183,8 @@ fn caches_the_ends_of_jobs_with_an_engine() {
         end_on_engine(&store, record.job_id.as_str(), &Verdict::Completed);
     }
     put(&store, &record(JOBS, Some(Verdict::Killed)));
-    let others_may_write = |age| store.summaries_at(SystemTime::now() + age, |_| true).unwrap();
+    let others_may_write =
+        |age| store.summaries_at(SystemTime::now() + age, |_| true, false).unwrap();
     assert_eq!(count_cached(&others_may_write(2 * MIN_RECORD_AGE)), 0);
     assert!(!cache(&store).exists(), "clocks of machines differ");
     others_may_write(2 * MIN_SHARED_AGE);
