@@ -19,4 +19,4 @@ pub(crate) use inspect::inspect;
 pub(crate) use prepare::{lock_reason, prepare_directory, prepared, run as prepare};
 pub(crate) use removal::Removal;
 pub(crate) use repository::{Repository, resolved};
-pub(crate) use users::user_of;
+pub(crate) use users::{awaited_by, user_of};

@@ -1,17 +1,35 @@
 //! The jobs that work in a worktree.
 
-use crate::job::{JobId, Record, Status};
-use crate::store::{Preparation, Store};
+use std::collections::BTreeSet;
+
+use crate::job::{JobId, Record, Spec, Status};
+use crate::store::Store;
 
 /// Returns another live job that works in the worktree at this path. A queued job does not work
-/// there yet, nor does one whose worker has just begun: it may have to wait for this job.
+/// there yet, nor does one that waits for `own` and was created just now: it is not queued so far.
 pub(super) fn worker_in(store: &Store, path: &str, own: &Record) -> Option<JobId> {
-    let works_there = |record: &Record| match record.status {
-        Status::Queued => false,
-        Status::Starting => store.job(&record.job_id).preparation() != Preparation::default(),
-        _ => true,
+    let is_other = |record: &Record| {
+        record.job_id != own.job_id
+            && record.status != Status::Queued
+            && !awaited_by(store, &record.spec).contains(&own.job_id)
     };
-    user_of(store, path, |record| record.job_id != own.job_id && works_there(record))
+    user_of(store, path, is_other)
+}
+
+/// Returns the live jobs for which a job waits, also by others: it may follow them in the same
+/// worktree.
+pub(crate) fn awaited_by(store: &Store, spec: &Spec) -> BTreeSet<JobId> {
+    let mut all = BTreeSet::new();
+    let mut open: Vec<JobId> = spec.dependencies().cloned().collect();
+    while let Some(id) = open.pop() {
+        if let Ok(record) = store.job(&id).load()
+            && record.status.is_live()
+            && all.insert(id)
+        {
+            open.extend(record.spec.dependencies().cloned());
+        }
+    }
+    all
 }
 
 /// Returns a live job with the worktree at this path, of those that `counts` selects.

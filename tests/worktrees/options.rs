@@ -290,13 +290,13 @@ fn jobs_follow_each_other_in_a_named_worktree() {
 }
 
 #[test]
-fn a_job_that_has_yet_to_wait_works_nowhere() {
+fn a_job_begins_while_its_follower_is_created() {
     let mut sandbox = sandbox();
     sandbox.script("read\ninit\nwait-file $DIR/go\nresult ok\neof");
-    sandbox.start("gate", &[]);
-    sandbox.start("b", &["--worktree=x", "--after", "gate"]);
+    sandbox.start("a", &["--worktree=x"]);
+    sandbox.start("b", &["--worktree=x", "--after", "a"]);
     let args = ["start", "third", "-p", "x", "--worktree=x", "--after", "b"];
-    sandbox.pause_at("worker:began", args, |sandbox| {
+    sandbox.pause_at("start:published", args, |sandbox| {
         fs::write(sandbox.path("go"), "").unwrap();
         sandbox.wait("b").expect_end(0, "completed", None);
     });

@@ -1,7 +1,6 @@
 //! The worktree of a new job.
 
 use std::cell::LazyCell;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,7 +9,7 @@ use crate::arguments::{absolute, text};
 use crate::error::Error;
 use crate::job::{JobId, Record, Spec, Worktree, WorktreeRequest};
 use crate::store::Store;
-use crate::worktree::{Repository, head_commit, user_of};
+use crate::worktree::{Repository, awaited_by, head_commit, user_of};
 
 /// The git worktree in which the job works, and what prepares it.
 #[derive(Debug, Args)]
@@ -91,7 +90,7 @@ impl NewWorktree {
     /// Decides the place of the worktree for the job with this id.
     pub(super) fn place(&self, store: &Store, id: &JobId, spec: &mut Spec) -> Result<(), Error> {
         // Only asked for a named worktree.
-        let waits_for = LazyCell::new(|| all_dependencies(store, spec));
+        let waits_for = LazyCell::new(|| awaited_by(store, spec));
         let in_use = |path: &str| {
             user_of(store, path, |record: &Record| !waits_for.contains(&record.job_id))
         };
@@ -106,20 +105,4 @@ impl NewWorktree {
         spec.cwd = cwd;
         Ok(())
     }
-}
-
-/// Returns the live jobs for which a job waits, also by others: it may follow them in the same
-/// worktree.
-fn all_dependencies(store: &Store, spec: &Spec) -> BTreeSet<JobId> {
-    let mut all = BTreeSet::new();
-    let mut open: Vec<JobId> = spec.dependencies().cloned().collect();
-    while let Some(id) = open.pop() {
-        if let Ok(record) = store.job(&id).load()
-            && record.status.is_live()
-            && all.insert(id)
-        {
-            open.extend(record.spec.dependencies().cloned());
-        }
-    }
-    all
 }
