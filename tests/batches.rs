@@ -234,6 +234,44 @@ fn a_batch_is_repeatable_with_if_absent() {
 }
 
 #[test]
+fn a_job_whose_start_was_cut_off_is_started_again() {
+    let mut sandbox = Sandbox::new(QUICK);
+    let lines = "{\"jobId\":\"b\",\"prompt\":\"x\",\"after\":\"a\"}\n\
+        {\"jobId\":\"a\",\"prompt\":\"x\"}\n";
+    let from = file(&sandbox, lines);
+    // The call is killed when the job has a directory, and no worker yet.
+    let killed = sandbox.break_at("start:published", ["start", "--from", &from, "--if-absent"]);
+    assert_eq!(killed.code, -1, "{killed:?}");
+    assert!(sandbox.job("a").exists() && !sandbox.job("b").exists());
+    let again = started(&sandbox, lines, &["--if-absent"]);
+    assert_eq!((&again["started"], &again["existing"]), (&json!(1), &json!(1)), "{again:?}");
+    for id in ["a", "b"] {
+        sandbox.wait(id).expect_end(0, "completed", None);
+    }
+    // It has run, and so it is left alone from now on.
+    started(&sandbox, lines, &["--if-absent"]);
+    assert_eq!(sandbox.status("a")["attempt"], 2);
+}
+
+#[test]
+fn two_calls_start_a_cut_off_job_once() {
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.break_at("start:published", ["start", "a", "-p", "x"]);
+    assert_eq!(sandbox.status("a")["reason"], "worker_died");
+    let call = ["start", "a", "-p", "x", "--if-absent"];
+    let outputs: Vec<_> = std::thread::scope(|scope| {
+        let calls: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| sandbox.command(call).output().unwrap())).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    for output in outputs {
+        assert!(output.status.success(), "{output:?}");
+    }
+    sandbox.wait("a").expect_end(0, "completed", None);
+    assert_eq!(sandbox.status("a")["attempt"], 2);
+}
+
+#[test]
 fn the_lines_after_a_failed_start_are_not_tried() {
     let sandbox = Sandbox::new("read\ninit\nhang");
     let lines = "{\"jobId\":\"a\",\"prompt\":\"x\",\"maxParallel\":1}\n\n\

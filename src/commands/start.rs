@@ -5,6 +5,7 @@ mod batch;
 mod defaults;
 mod engine;
 mod engine_options;
+mod existing;
 mod job_options;
 mod options;
 mod passed_checks;
@@ -20,14 +21,14 @@ use serde::Serialize;
 
 use super::Call;
 use super::clean::{CleanOptions, clean};
-use super::engine_jobs::{self, Ask};
+use super::engine_jobs;
 use super::launching::{
     check_cwd, launch_or_fail, plan_detach, set_system_prompt_snapshot, status_after_launch,
     warnings,
 };
 use super::observe::observe;
 use super::resume::check_session;
-use super::status::{Waiting, status_view};
+use super::status::Waiting;
 use super::wait::print_or_wait;
 use crate::claude::{self, Env};
 use crate::clock;
@@ -49,6 +50,7 @@ pub(crate) use batch::BatchAnswer;
 use batch::{Batch, EarlierJobs, LineSchema};
 pub(super) use defaults::default_spec;
 pub(super) use engine_options::On;
+use existing::existing_answer;
 pub(super) use job_options::{JobOptions, shorten_help};
 use passed_checks::PassedChecks;
 
@@ -176,7 +178,7 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
     if let Some(id) = &request.id
         && store.job(id).path().exists()
     {
-        return existing_answer(store, id, request.if_absent);
+        return existing_answer(store, id, request.if_absent, env);
     }
     let keep = keep_from_env(env)?;
     let checked = check(store, request, env, &mut PassedChecks::default())?;
@@ -227,7 +229,7 @@ fn create(
     let CheckedRequest { id, prompt, worktree, if_absent, detach, .. } = request;
     engine_jobs::check_dependencies(store, &request.spec)?;
     let mut spec = request.spec.clone();
-    let env = &*env.for_job(&spec)?;
+    let (caller, env) = (env, &*env.for_job(&spec)?);
     let removal_lock = lock_others(store, &spec);
     match &earlier {
         Some(_) => check_that_dependencies_exist(store, &spec)?,
@@ -258,7 +260,7 @@ fn create(
         match store.create_synced(&record, prompt, sync) {
             Ok((dir, lock)) => break (dir, lock, plan, record),
             Err(CreateError::Exists) if id.is_none() => step += 1,
-            Err(CreateError::Exists) => return existing_answer(store, &new, *if_absent),
+            Err(CreateError::Exists) => return existing_answer(store, &new, *if_absent, caller),
             Err(CreateError::Store(error)) => return Err(error.into()),
         }
     };
@@ -441,24 +443,6 @@ fn unused_id(store: &Store, now: Timestamp, step: &mut u32) -> JobId {
         }
         *step += 1;
     }
-}
-
-fn existing_answer(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, Error> {
-    if !if_absent {
-        return Err(Error::Exists(id.to_string()));
-    }
-    let status = status_view(store, &observe(store, id)?.record, Ask::One);
-    Ok(StartAnswer {
-        next: next_commands(store, id),
-        job_id: status.job_id,
-        pid: status.pid,
-        status: status.status,
-        existing: true,
-        warnings: Vec::new(),
-        waits_for: status.waits_for,
-        waiting_for: status.waiting_for,
-        hint: status.hint,
-    })
 }
 
 /// Returns how many ended jobs each start keeps, if `CLAUDE_SKILL_KEEP` is set.

@@ -298,7 +298,10 @@ impl Batch<'_> {
     fn start_all(&self, plan: &[PlannedLine], order: &[usize]) -> BatchAnswer {
         let mut answer = BatchAnswer::default();
         let mut earlier = EarlierJobs::default();
-        for at in order {
+        // A job that exists may have to be started again, and others may wait for it.
+        let is_existing = |at: &&usize| matches!(plan[**at].job, PlannedJob::Existing(_));
+        let (existing, new): (Vec<&usize>, Vec<&usize>) = order.iter().partition(is_existing);
+        for at in existing.into_iter().chain(new) {
             let PlannedLine { number, job } = &plan[*at];
             match self.start(job, &mut earlier) {
                 Ok(started) => answer.add(*number, started),
@@ -343,7 +346,9 @@ impl Batch<'_> {
 
     fn start(&self, job: &PlannedJob, earlier: &mut EarlierJobs) -> Result<StartAnswer, Error> {
         let request = match job {
-            PlannedJob::Existing(id) => return existing_answer(self.store, id, true),
+            PlannedJob::Existing(id) => {
+                return existing_answer(self.store, id, true, &self.call.env);
+            }
             PlannedJob::New(request, _) => request,
         };
         create(self.store, request, &self.call.env, Some(earlier))
