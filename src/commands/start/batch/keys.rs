@@ -3,8 +3,8 @@
 use std::any::TypeId;
 
 use clap::{Arg, ArgAction, Command};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Number, Value};
 
 use super::lines::{Pairs, without_place};
 
@@ -16,6 +16,15 @@ const JSON_OPTIONS: [&str; 3] = ["json_schema", "mcp_config", "settings"];
 const LABEL: &str = "label";
 /// Key of the arguments for claude, which have no name.
 const CLAUDE_ARGS: &str = "claudeArgs";
+/// Other names of keys, which are not like them.
+const SYNONYMS: [(&str, &str); 6] = [
+    ("id", "jobId"),
+    ("name", "jobId"),
+    ("dir", "cwd"),
+    ("directory", "cwd"),
+    ("workdir", "cwd"),
+    ("dependson", "after"),
+];
 /// Least likeness of a key that is suggested.
 const MIN_LIKENESS: f64 = 0.8;
 
@@ -132,10 +141,12 @@ pub(super) fn unknown_key(name: &str, keys: &[LineKey]) -> String {
             best = Some((likeness, &key.name));
         }
     }
+    let synonym = SYNONYMS.iter().find(|(other, _)| *other == plain(name));
     let name = name.escape_debug();
-    match best {
-        Some((_, near)) => format!("unknown key '{name}': did you mean '{near}'?"),
-        None => format!("unknown key '{name}'"),
+    match (synonym, best) {
+        (Some((_, near)), _) => format!("unknown key '{name}': did you mean '{near}'?"),
+        (None, Some((_, near))) => format!("unknown key '{name}': did you mean '{near}'?"),
+        (None, None) => format!("unknown key '{name}'"),
     }
 }
 
@@ -185,13 +196,20 @@ impl LineKey {
         match (self.kind, value) {
             (ValueKind::Flag | ValueKind::Integer | ValueKind::Number, Value::String(_)) => None,
             (_, Value::String(text)) => Some(text.clone()),
-            (ValueKind::Integer | ValueKind::Size, Value::Number(number)) if !number.is_f64() => {
-                Some(number.to_string())
-            }
+            (ValueKind::Integer | ValueKind::Size, Value::Number(number)) => integer(number),
             (ValueKind::Number, Value::Number(number)) => Some(number.to_string()),
             (ValueKind::Json | ValueKind::Jsons, Value::Object(_)) => Some(value.to_string()),
             _ => None,
         }
+    }
+}
+
+/// Returns the text of an integer, which JSON may also write as `3.0` or `1e2`.
+fn integer(number: &Number) -> Option<String> {
+    match number.as_f64() {
+        Some(value) if number.is_f64() && value.trunc() != value => None,
+        Some(value) if number.is_f64() => Some(format!("{value:.0}")),
+        _ => Some(number.to_string()),
     }
 }
 
@@ -286,6 +304,8 @@ mod tests {
             (FlagOrText, "true", Some(OptionValues::Flag)),
             (FlagOrText, "\"a\"", texts(&["a"])),
             (Integer, "-5", texts(&["-5"])),
+            (Integer, "3.0", texts(&["3"])),
+            (Size, "1e3", texts(&["1000"])),
             (Number, "0.5", texts(&["0.5"])),
             (Number, "2", texts(&["2"])),
             (Size, "1024", texts(&["1024"])),
@@ -334,6 +354,8 @@ mod tests {
             ("job_id", "jobId"),
             ("maxturns", "maxTurns"),
             ("allowedtool", "allowedTools"),
+            ("id", "jobId"),
+            ("depends_on", "after"),
         ] {
             let error = unknown_key(name, &keys);
             assert!(error.ends_with(&format!("did you mean '{near}'?")), "{error}");
