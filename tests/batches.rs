@@ -364,6 +364,35 @@ fn lines_have_worktrees_of_their_own() {
 }
 
 #[test]
+fn lines_with_worktrees_share_what_git_says() {
+    let mut sandbox = Sandbox::new(QUICK);
+    let made = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "git init -q && git -c user.name=x -c user.email=x commit -q --allow-empty -m x",
+        ])
+        .current_dir(sandbox.work())
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let bin = sandbox.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let path = sandbox.environment()[std::ffi::OsStr::new("PATH")].to_str().unwrap().to_owned();
+    let (calls, git) = (sandbox.path("calls"), bin.join("git"));
+    let body = format!("#!/bin/sh\necho x >> {}\nPATH={path}; exec git \"$@\"\n", calls.display());
+    support::install(&git, body.as_bytes());
+    sandbox.set("PATH", format!("{}:{path}", bin.display()));
+    let mut lines = String::new();
+    for number in 0..40 {
+        lines += &format!("{{\"jobId\":\"j{number}\",\"prompt\":\"x\"}}\n");
+    }
+    let answer = start(&sandbox, &(lines + "{}"), &["--worktree"]);
+    assert!(answer.text("error").contains("line 41: no prompt"), "{answer:?}");
+    let calls = fs::read_to_string(calls).unwrap().lines().count();
+    assert!(calls < 20, "git was called {calls} times");
+}
+
+#[test]
 fn a_long_answer_is_shortened_for_agents() {
     let mut sandbox = Sandbox::new(QUICK);
     sandbox.set("AI_AGENT", "test");

@@ -1,5 +1,7 @@
 //! The repository of a new job: where its worktree will be. Nothing is written here.
 
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -28,6 +30,9 @@ pub(crate) struct Repository {
     parent: PathBuf,
     /// The caller's directory, as a path from the top of its working tree; empty for the top.
     folder: String,
+    /// Full names of the branches of jobs, and of one named as their namespace. They are read once for
+    /// all jobs of a file; the preparation of a job refuses a branch that was made later.
+    branches: OnceCell<BTreeSet<String>>,
 }
 
 impl Repository {
@@ -55,7 +60,16 @@ impl Repository {
             base_ref,
             ..Worktree::default()
         };
-        Ok(Self { worktree, parent, folder: place.folder })
+        Ok(Self { worktree, parent, folder: place.folder, branches: OnceCell::new() })
+    }
+
+    fn has_branch_of_job(&self, branch: &str) -> Result<bool, WorktreeError> {
+        let name = format!("refs/heads/{branch}");
+        if let Some(branches) = self.branches.get() {
+            return Ok(branches.contains(&name));
+        }
+        let branches = branches_of_jobs(Path::new(&self.worktree.repository))?;
+        Ok(self.branches.get_or_init(|| branches).contains(&name))
     }
 
     /// Decides path and branch for a job and checks that neither is in use. Returns the worktree and
@@ -70,7 +84,7 @@ impl Repository {
         let name = self.worktree.name(id);
         let path = checked(self.parent.join(name))?;
         let repository = Path::new(&self.worktree.repository);
-        let branch = if has_branch(repository, BRANCH_PREFIX)? {
+        let branch = if self.has_branch_of_job(BRANCH_PREFIX)? {
             // No ref can be below a branch of this name.
             format!("{BRANCH_PREFIX}-{}", branch_part(name))
         } else {
@@ -88,7 +102,7 @@ impl Repository {
         };
         if !existed && !is_awaited {
             check_free(&path)?;
-            if has_branch(repository, &branch)? {
+            if self.has_branch_of_job(&branch)? {
                 let dir = self.worktree.source_dir.clone();
                 return Err(WorktreeError::BranchExists(branch, dir).into());
             }
@@ -247,6 +261,18 @@ pub(super) fn has_branch(repository: &Path, branch: &str) -> Result<bool, Worktr
     let name = format!("refs/heads/{branch}");
     let args = ["show-ref", "--verify", "--quiet", &name];
     Ok(query(Location::Repository(repository), &args)?.is_success)
+}
+
+/// Returns the full names of the branches that jobs can have, and of one named as their namespace.
+fn branches_of_jobs(repository: &Path) -> Result<BTreeSet<String>, WorktreeError> {
+    let namespace = format!("refs/heads/{BRANCH_PREFIX}");
+    let args = ["for-each-ref", "--format=%(refname)", &namespace, &format!("{namespace}-*")];
+    let answer = query(Location::Repository(repository), &args)?;
+    if !answer.is_success {
+        return Err(WorktreeError::GitFailed("list the branches".to_owned(), answer.message));
+    }
+    let names = String::from_utf8_lossy(&answer.stdout);
+    Ok(names.lines().map(str::to_owned).collect())
 }
 
 /// Returns the full name of the branch of a worktree. `None` if this path is not one of the
