@@ -203,7 +203,11 @@ fn commit(location: Location<'_>, name: &str) -> Result<String, String> {
     let wanted = format!("{name}^{{commit}}");
     let text = |error: WorktreeError| error.to_string();
     let answer = query(location, &["rev-parse", "--verify", &wanted]).map_err(text)?;
-    if answer.is_success { answer.text().map_err(text) } else { Err(answer.message) }
+    if answer.is_success {
+        answer.text().map_err(text)
+    } else {
+        Err(format!("{name} has no commit"))
+    }
 }
 
 /// Returns the last commit of `base` that `head` contains; `base` if there is none.

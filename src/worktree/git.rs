@@ -68,7 +68,7 @@ impl<'a> From<&'a Path> for Location<'a> {
 #[derive(Debug)]
 pub(crate) struct GitOutput {
     pub stdout: Vec<u8>,
-    /// The last line of what it wrote to stderr.
+    /// The line of what it wrote to stderr that says why it failed.
     pub message: String,
     /// Everything that it wrote to stderr.
     pub stderr: String,
@@ -187,10 +187,18 @@ pub(crate) fn run(
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     Ok(GitOutput {
         stdout: output.stdout,
-        message: one_line(last_line(&stderr).trim_start_matches("fatal: "), MAX_MESSAGE_CHARS),
+        message: one_line(cause(&stderr).trim_start_matches("fatal: "), MAX_MESSAGE_CHARS),
         stderr,
         is_success: exit.code == Some(0),
     })
+}
+
+/// Returns the line of git's complaint that says why it failed: the last one, except for a lock, about
+/// which it ends with general advice.
+fn cause(stderr: &str) -> &str {
+    let is_lock = |line: &&str| line.contains("Unable to create '") && line.contains(".lock'");
+    let lock = stderr.lines().find(is_lock);
+    lock.map_or_else(|| last_line(stderr), |line| line.trim_start_matches("error: "))
 }
 
 /// Refuses a git that is too old.
@@ -215,6 +223,17 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_is_the_cause() {
+        let locked = "error: cannot lock ref 'refs/heads/x': Unable to create '/r/x.lock': File exists.\n\n\
+            Another git process seems to be running in this repository, e.g.\n\
+            remove the file manually to continue.\n";
+        let expected = "cannot lock ref 'refs/heads/x': Unable to create '/r/x.lock': File exists.";
+        assert_eq!(cause(locked), expected);
+        assert_eq!(cause("warning: x\nfatal: no\n"), "fatal: no");
+        assert_eq!(cause(""), "");
+    }
 
     #[test]
     fn reads_versions() {
