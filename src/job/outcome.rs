@@ -145,8 +145,14 @@ impl Outcome {
         self
     }
 
-    /// Removes everything that can be long, for a full disk: the answer is in `output.log`.
+    /// Removes everything that can be long, for a full disk, and says where an answer may be found.
     pub(crate) fn truncated(mut self) -> Self {
+        if self.result.is_some() || self.structured_output.is_some() {
+            let id = &self.job_id;
+            self.warnings.push(format!(
+                "the answer could not be stored: claudejob logs {id} or claudejob open {id} may show it"
+            ));
+        }
         if let Some(answer) = self.result.take() {
             self.result_omitted_bytes += answer.len() as u64;
         }
@@ -174,4 +180,22 @@ pub(crate) struct PreviousResult {
 
 fn first() -> u32 {
     1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Spec, Timestamp};
+
+    #[test]
+    fn an_answer_that_cannot_be_stored_is_mentioned() {
+        let id = JobId::parse("fix").unwrap();
+        let at = Timestamp::from_epoch_ms(0).unwrap();
+        let empty = Outcome::from_record(&Record::new(id, Spec::default(), String::new(), at));
+        assert_eq!(empty.clone().truncated(), empty);
+        let answered = Outcome { result: Some("done".to_owned()), ..empty };
+        let short = answered.truncated();
+        assert_eq!((short.result, short.result_omitted_bytes), (None, 4));
+        assert!(short.warnings[0].contains("claudejob open fix"), "{:?}", short.warnings);
+    }
 }
