@@ -56,9 +56,13 @@ fn options_without_an_effect_are_named() {
             warnings.iter().map(|it| it.as_str().unwrap().split(' ').next().unwrap().to_owned());
         names.collect::<Vec<String>>().join(" ")
     };
-    let options =
-        ["--no-queue", "--priority=5", "--detach=session", "--group=g", "--group-limit=2"];
-    assert_eq!(warned("a", &options), "--no-queue --priority --detach --group-limit");
+    let mut options =
+        vec!["--no-queue", "--priority=5", "--detach=session", "--group=g", "--group-limit=2"];
+    options.extend(["--max-parallel=4", "--stagger=1s"]);
+    assert_eq!(
+        warned("a", &options),
+        "--no-queue --priority --max-parallel --stagger --detach --group-limit"
+    );
     assert_eq!(warned("b", &["--group=g"]), "");
     let paused = cluster.sandbox.run(["pause", "b"]);
     assert_eq!(
@@ -66,6 +70,11 @@ fn options_without_an_effect_are_named() {
         (1, &"not_in_queue".into()),
         "{paused:?}"
     );
+    let updated = cluster.sandbox.run(["update", "b", "--priority", "5"]);
+    assert_eq!((updated.code, updated.text("code")), (1, "not_queued"), "{updated:?}");
+    assert!(updated.text("error").contains("of its cluster"), "{updated:?}");
+    let inbox = cluster.sandbox.job("b").join("inbox");
+    assert!(!inbox.exists(), "no worker would answer");
 }
 
 #[test]

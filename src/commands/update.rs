@@ -71,9 +71,14 @@ impl UpdateArgs {
     }
 }
 
-/// Returns an error unless the job is queued.
+/// Returns an error unless the job is in the queue of this machine.
 fn check_queued(store: &Store, id: &JobId) -> Result<(), Error> {
-    match observe(store, id)?.record.status {
+    let record = observe(store, id)?.record;
+    match record.status {
+        Status::Queued if record.spec.engine.is_some() => {
+            let why = "it waits in the queue of its cluster, which scontrol update changes";
+            Err(Error::NotQueued(id.to_string(), why.to_owned()))
+        }
         Status::Queued => Ok(()),
         status => Err(Error::NotQueued(id.to_string(), format!("it is {status}"))),
     }

@@ -1,11 +1,12 @@
 //! Submission of jobs on a cluster.
 
 use super::batch::EarlierJobs;
+use super::options::{DEFAULT_MAX_PARALLEL, DEFAULT_STAGGER};
 use super::{StartAnswer, next_commands};
 use crate::claude::{self, Env, LoginSource};
 use crate::commands::engine_jobs::{self, Unsubmitted};
 use crate::error::Error;
-use crate::job::{self, QueueOptions, Record, Spec, Status, WaitKind, WaitingFor};
+use crate::job::{self, QueueOptions, Record, Spec, Status, WaitKind, WaitingFor, milliseconds};
 use crate::launch::DetachMode;
 use crate::store::{JobDir, Store, addressed};
 
@@ -51,6 +52,17 @@ fn ignored_options(options: &QueueOptions, detach: DetachMode, is_single: bool) 
     for (option, is_given, instead) in [
         ("--no-queue", options.no_queue, "the scheduler decides when the job starts"),
         ("--priority", options.priority != 0, "use --on-arg=--nice=N or --on-arg=--qos=NAME"),
+        (
+            "--max-parallel",
+            is_single && ![0, DEFAULT_MAX_PARALLEL].contains(&options.max_parallel),
+            "it limits the jobs of one --from file",
+        ),
+        // A shorter one than the default asks for nothing that a cluster does not do.
+        (
+            "--stagger",
+            options.stagger_ms > milliseconds(DEFAULT_STAGGER),
+            "the scheduler decides when the job starts",
+        ),
         ("--detach", detach != DetachMode::Auto, "the scheduler starts the job"),
         (
             "--group-limit",

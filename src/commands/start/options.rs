@@ -252,6 +252,11 @@ impl LimitArgs {
     }
 }
 
+/// Number of jobs that run at the same time by default.
+pub(super) const DEFAULT_MAX_PARALLEL: u32 = 32;
+/// Default of `--stagger`.
+pub(super) const DEFAULT_STAGGER: Duration = Duration::from_millis(200);
+
 /// When the job is admitted.
 #[derive(Debug, Args)]
 pub(super) struct QueueArgs {
@@ -261,7 +266,7 @@ pub(super) struct QueueArgs {
         value_name = "N",
         env = "CLAUDE_SKILL_MAX_PARALLEL",
         hide_env_values = true,
-        default_value_t = 32,
+        default_value_t = DEFAULT_MAX_PARALLEL,
         help_heading = "Queue"
     )]
     max_parallel: u32,
