@@ -4,19 +4,16 @@ mod editor;
 mod follower;
 
 use std::io::{self, IsTerminal};
-use std::process::exit;
 
 use clap::Args;
 use nix::sys::signal::Signal;
 
 use super::Call;
-use super::kill;
 use super::start::{JobOptions, MAX_PROMPT_BYTES, StartAnswer, shorten_help, start};
 use super::watch::{NOTE_TIMEOUT, Notice, Watch, exit_status_for};
 use crate::arguments::{parse_job_id, read_stdin, read_text};
 use crate::error::{Error, ExitStatus};
-use crate::job::JobId;
-use crate::output::{BOLD, painted, print_note_within, print_text, push_warning, short_path};
+use crate::output::{BOLD, painted, print_text, push_warning, short_path};
 use crate::process::{self, AwaitedSignals};
 use crate::store::Store;
 use crate::text::{harmless, shell_quote};
@@ -83,7 +80,7 @@ impl RunArgs {
         }
         let mut follower = Follower::new(call, &store, started.job_id.clone(), asks_in_place);
         if self.kill_on_signal {
-            kill_on_signal(signals, store.clone(), started.job_id.clone());
+            follower.kill_on_signal(signals);
         } else {
             follower.heed(signals);
         }
@@ -147,16 +144,4 @@ fn print_first_lines(call: &Call, store: &Store, started: &StartAnswer) -> Resul
         push_warning(&mut text, warning);
     }
     print_text(&text)
-}
-
-/// Kills the job and ends this process at the first signal, also while the process waits for the
-/// reader of its output.
-fn kill_on_signal(signals: AwaitedSignals, store: Store, id: JobId) {
-    std::thread::spawn(move || {
-        let Some(signal) = signals.next() else { return };
-        if kill::request(&store, &id) {
-            print_note_within(format!("Job {id} is being killed.\n"), NOTE_TIMEOUT);
-        }
-        exit(exit_status_for(signal) as i32);
-    });
 }

@@ -1,10 +1,13 @@
 //! Follows a job to its end: shows its conversation, and asks for answers on the terminal.
 
+use std::process::exit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{Notice, Watch, exit_status_for};
+use super::{NOTE_TIMEOUT, Notice, Watch, exit_status_for};
 use crate::arguments::Format;
 use crate::commands::Call;
 use crate::commands::answer::{self, Dialog, DialogStep};
@@ -18,8 +21,8 @@ use crate::commands::wait::{exit_status, present_state};
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Record, Status};
 use crate::output::{
-    Answer, BOLD, LiveLine, columns, open_request, painted, passage_within, print_note, print_text,
-    push_hint, push_warning,
+    Answer, BOLD, LiveLine, columns, open_request, painted, passage_within, print_note,
+    print_note_within, print_text, push_hint, push_warning,
 };
 use crate::process::{self, AwaitedSignals};
 use crate::store::{JobDir, OUTPUT, RECORD, Store, addressed};
@@ -60,6 +63,8 @@ pub(in crate::commands) struct Follower<'a> {
     dialog: Option<Dialog>,
     answered: Vec<String>,
     reads_lines: bool,
+    /// A signal kills the job and ends this process, which is not to report the end of the job.
+    is_killing: Arc<AtomicBool>,
 }
 
 impl<'a> Follower<'a> {
@@ -90,6 +95,7 @@ impl<'a> Follower<'a> {
             dialog: None,
             answered: Vec::new(),
             reads_lines: false,
+            is_killing: Arc::default(),
         }
     }
 
@@ -99,10 +105,28 @@ impl<'a> Follower<'a> {
         self.watch.forward_or_exit(signals, note);
     }
 
+    /// Kills the job and ends this process at the first signal, also while the process waits for
+    /// the reader of its output.
+    pub(super) fn kill_on_signal(&self, signals: AwaitedSignals) {
+        let (store, id) = (self.store.clone(), self.id.clone());
+        let is_killing = Arc::clone(&self.is_killing);
+        std::thread::spawn(move || {
+            let Some(signal) = signals.next() else { return };
+            is_killing.store(true, Ordering::Relaxed);
+            if kill::request(&store, &id) {
+                print_note_within(format!("Job {id} is being killed.\n"), NOTE_TIMEOUT);
+            }
+            exit(exit_status_for(signal) as i32);
+        });
+    }
+
     /// Follows the job, and prints how it ended.
     pub(in crate::commands) fn run(mut self) -> Result<ExitStatus, Error> {
         let end = self.follow()?;
         self.line = None;
+        while self.is_killing.load(Ordering::Relaxed) {
+            std::thread::park();
+        }
         if let FollowEnd::Left(status) = end {
             return Ok(status);
         }
