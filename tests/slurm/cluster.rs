@@ -59,7 +59,9 @@ impl Cluster {
     }
 
     pub(crate) fn set_state(&self, id: &str, state: &str) {
-        fs::write(self.dir.join(format!("{id}.state")), format!("{state}\n")).unwrap();
+        let written = self.dir.join(format!("{id}.new"));
+        fs::write(&written, format!("{state}\n")).unwrap();
+        fs::rename(written, self.dir.join(format!("{id}.state"))).unwrap();
     }
 
     /// Ends a running job as Slurm does.

@@ -14,6 +14,8 @@ cd "$SLURM_STAND_IN" || exit 1
 command=$(basename "$0")
 echo "$command $(echo "$*" | head -1)" >>calls
 fail() { echo "$command: error: $1" >&2; exit 1; }
+# Whoever reads a state meanwhile finds the old one or the new one.
+set_state() { echo "$2" >"$1.new$$" && mv "$1.new$$" "$1.state"; }
 [ -e down ] && [ "$command" != slurm.sh ] && fail "Unable to contact slurm controller (connect failure)"
 
 case $command in
@@ -34,9 +36,9 @@ sbatch)
     esac
   done >"$id.args"
   if [ -z "$tasks" ]; then
-    echo 'PENDING|0||Priority' >"$id.state"
+    set_state "$id" 'PENDING|0||Priority'
   else
-    for task in $(seq 0 "$tasks"); do echo 'PENDING|0||Priority' >"${id}_$task.state"; done
+    for task in $(seq 0 "$tasks"); do set_state "${id}_$task" 'PENDING|0||Priority'; done
   fi
   echo "$id"
   if grep -q '^--job-name=claudejob-probe$' "$id.args"; then
@@ -68,7 +70,7 @@ scancel)
     why='Job/step already completing or completed'
     case $(cut -d '|' -f 1 "$id.state" 2>/dev/null) in
     RUNNING) kill -s "${signal:-TERM}" "$(cat "$id.pid")"; continue ;;
-    PENDING) [ -z "$signal" ] && echo 'CANCELLED|0||None' >"$id.state"; continue ;;
+    PENDING) [ -z "$signal" ] && set_state "$id" 'CANCELLED|0||None'; continue ;;
     '') why='Invalid job id specified' ;;
     esac
     echo "scancel: error: Kill job error on job id $id: $why" >&2
@@ -80,12 +82,15 @@ scontrol)
     SLURM_VERSION 22.05.8 MaxArraySize "${STAND_IN_ARRAY_SIZE:-1001}" ;;
 slurm.sh)
   id=$2; job=${id%_*}
-  echo "RUNNING|${3:-0}|n1|None" >"$id.state"
-  export SLURM_JOB_ID="$id" SLURM_RESTART_COUNT="${3:-0}" SLURMD_NODENAME="${STAND_IN_NODE:-n1}"
+  restarts=${3:-0}
+  export SLURM_JOB_ID="$id" SLURM_RESTART_COUNT="$restarts" SLURMD_NODENAME="${STAND_IN_NODE:-n1}"
   [ "$job" != "$id" ] && export SLURM_ARRAY_JOB_ID="$job" SLURM_ARRAY_TASK_ID="${id#*_}"
-  sh -c 'echo $$ >"$1"; exec sh "$2"' run "$id.pid" "$job.script" >>"$(cat "$job.output")" 2>&1
+  # A job that runs can be signalled.
+  sh -c 'echo $$ >"$1.pid"; echo "$3" >"$1.new$$" && mv "$1.new$$" "$1.state"; exec sh "$2"' \
+    run "$id" "$job.script" "RUNNING|$restarts|n1|None" >>"$(cat "$job.output")" 2>&1
   status=$?
-  if [ -e "$id.requeue" ]; then echo 'PENDING|1||BeginTime'
-  elif [ "$status" = 0 ]; then echo 'COMPLETED|0|n1|None'; else echo 'FAILED|0|n1|NonZeroExitCode'; fi >"$id.state"
+  if [ -e "$id.requeue" ]; then set_state "$id" 'PENDING|1||BeginTime'
+  elif [ "$status" = 0 ]; then set_state "$id" 'COMPLETED|0|n1|None'
+  else set_state "$id" 'FAILED|0|n1|NonZeroExitCode'; fi
   exit "$status" ;;
 esac
