@@ -27,7 +27,7 @@ mod waiting;
 mod work_time;
 mod worktree;
 
-pub(crate) use engine::{EngineKind, EngineOptions, EngineRef};
+pub(crate) use engine::{EngineKind, EngineOptions, EngineRef, SUBMISSION};
 pub(crate) use event_log::{EventKind, EventLine, FreezeSkip, WaitReason};
 pub(crate) use filter::Filter;
 pub(crate) use hint::{

@@ -9,6 +9,8 @@ mod cluster;
 mod doctor;
 #[path = "slurm/screens.rs"]
 mod screens;
+#[path = "slurm/submission.rs"]
+mod submission;
 mod support;
 
 use std::fs;
@@ -32,10 +34,10 @@ fn a_job_is_submitted_without_the_environment() {
         "--mem=1048576K",
         "--signal=B:TERM@60",
         "--job-name=claudejob-a",
-        "--comment=claudejob:a",
     ] {
         assert!(arguments.lines().any(|line| line == expected), "{expected}: {arguments}");
     }
+    assert!(arguments.contains("\n--comment=claudejob:a:"), "{arguments}");
     assert!(!arguments.contains("sk-ant-test"), "{arguments}");
     let script = cluster.read("1.script");
     let root = cluster.sandbox.jobs();

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::fault_point::fault_point;
 use crate::finalize::{end_claimed, end_on_engine};
 use crate::job::{EngineKind, EngineRef, JobId, Reason, Record, Spec, Verdict};
 use crate::launch::{EngineError, Submission, engine};
@@ -85,9 +86,10 @@ fn submit_together(store: &Store, jobs: &[Unsubmitted]) -> Vec<Result<EngineRef,
         Ok(engine) => engine.submit(&submissions),
         Err(error) => vec![Err(error)],
     };
+    fault_point("engine:submitted");
     let result = |(job, submitted): (&Unsubmitted, Result<EngineRef, EngineError>)| {
         let reference = submitted.map_err(|error| undo(job, &error))?;
-        // Without it the job runs nevertheless, and its worker writes it.
+        // Without it the job is found by the name of its submission, and its worker writes it.
         let _ = job.dir.save_engine_ref(&reference);
         Ok(reference)
     };

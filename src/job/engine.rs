@@ -38,7 +38,8 @@ pub(crate) enum EngineKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct EngineRef {
-    /// The engine's id of the job: for Slurm `123`, or `123_4` in an array.
+    /// The engine's id of the job: for Slurm `123`, or `123_4` in an array. Before that is known, the name
+    /// of the submission.
     pub id: String,
     /// How often the engine has started it again.
     pub restarts: u32,
@@ -47,8 +48,17 @@ pub(crate) struct EngineRef {
     pub node: Option<String>,
 }
 
+/// Beginning of the name that a submission gives a job.
+pub(crate) const SUBMISSION: &str = "claudejob:";
+
 impl EngineRef {
     pub(crate) fn from_id(id: String) -> Self {
         Self { id, restarts: 0, node: None }
+    }
+
+    /// Whether this is the name of a submission: the process that submits the job does not know the
+    /// engine's id yet, or has died before that.
+    pub(crate) fn is_name(&self) -> bool {
+        self.id.starts_with(SUBMISSION)
     }
 }

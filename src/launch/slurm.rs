@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::engine::{Engine, EngineError, EngineStates, EngineStatus, Submission, Wake};
 use crate::claude;
 use crate::hidden_verbs;
-use crate::job::{EngineKind, EngineOptions, EngineRef};
+use crate::job::{EngineKind, EngineOptions, EngineRef, SUBMISSION};
 use crate::process;
 use crate::store::ENGINE_LOG;
 use crate::text::{last_line, one_line, shell_quote};
@@ -23,7 +23,7 @@ const MAX_SCRIPT_BYTES: usize = 100_000;
 /// Most jobs that a command names.
 const MAX_NAMED_JOBS: usize = 1000;
 /// What `squeue` prints of a job: a line with these fields.
-const QUEUE_FORMAT: &str = "JobArrayID:|,State:|,RestartCnt:|,NodeList:|,Reason:";
+const QUEUE_FORMAT: &str = "JobArrayID:|,State:|,RestartCnt:|,NodeList:|,Reason:|,Comment:";
 /// Seconds before its time limit at which a job gets SIGTERM: enough for the ladder of a kill.
 const TERM_BEFORE_LIMIT: &str = "--signal=B:TERM@60";
 
@@ -78,19 +78,47 @@ impl Slurm {
 
     /// Submits one job, or several with the same options as an array.
     fn submit_together(self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>> {
-        match self.run("sbatch", arguments(jobs)).and_then(|output| printed_id(&output)) {
-            Ok(id) if jobs.len() == 1 => vec![Ok(EngineRef::from_id(id))],
-            Ok(id) => {
-                let task = |index| Ok(EngineRef::from_id(format!("{id}_{index}")));
-                (0..jobs.len()).map(task).collect()
-            }
+        let name = submission_name(jobs);
+        // If this process dies before it knows the ids, the jobs are found by this name.
+        for (job, reference) in jobs.iter().zip(tasks(&name, jobs.len())) {
+            let _ = job.dir.save_engine_ref(&reference);
+        }
+        match self.run("sbatch", arguments(jobs, &name)).and_then(|output| printed_id(&output)) {
+            Ok(id) => tasks(&id, jobs.len()).map(Ok).collect(),
             Err(error) => vec![Err(error); jobs.len()],
         }
     }
 
+    /// Returns the lines about these jobs, or about all of the user.
+    fn queue(self, jobs: Option<&[EngineRef]>) -> Result<String, EngineError> {
+        let (option, value) = match jobs {
+            Some(jobs) if jobs.len() <= MAX_NAMED_JOBS && !has_names(jobs) => {
+                ("-j", ids(jobs).collect::<Vec<_>>().join(","))
+            }
+            _ => ("-u", nix::unistd::geteuid().to_string()),
+        };
+        match self.run("squeue", ["-h", "-r", "-t", "all", "-O", QUEUE_FORMAT, option, &value]) {
+            Err(error) if is_gone(&error) => Ok(String::new()),
+            output => output,
+        }
+    }
+
+    /// Returns these jobs by their ids, without those that were not submitted.
+    fn with_ids(self, jobs: &[EngineRef]) -> Result<Vec<EngineRef>, EngineError> {
+        let output = if has_names(jobs) { self.queue(None)? } else { String::new() };
+        let lines = output.lines().filter_map(QueueLine::parse);
+        let ids: HashMap<String, &str> =
+            lines.filter_map(|line| Some((line.name()?, line.id))).collect();
+        let by_id = |job: &EngineRef| match ids.get(&job.id) {
+            Some(id) => Some(EngineRef::from_id((*id).to_owned())),
+            None => Some(job.clone()).filter(|job| !job.is_name()),
+        };
+        Ok(jobs.iter().filter_map(by_id).collect())
+    }
+
     /// Signals jobs, as many as possible by one command. It does so with those that have not ended.
     fn scancel(self, options: &[&str], jobs: &[EngineRef]) -> Result<(), EngineError> {
-        for jobs in jobs.chunks(MAX_NAMED_JOBS) {
+        for jobs in self.with_ids(jobs)?.chunks(MAX_NAMED_JOBS) {
             match self.run("scancel", options.iter().copied().chain(ids(jobs))) {
                 Err(error) if !is_gone(&error) => return Err(error),
                 _ => {}
@@ -114,17 +142,7 @@ impl Engine for Slurm {
     }
 
     fn query(&self, jobs: Option<&[EngineRef]>) -> Result<EngineStates, EngineError> {
-        let (option, value) = match jobs {
-            Some(jobs) if jobs.len() <= MAX_NAMED_JOBS => {
-                ("-j", ids(jobs).collect::<Vec<_>>().join(","))
-            }
-            _ => ("-u", nix::unistd::geteuid().to_string()),
-        };
-        match self.run("squeue", ["-h", "-r", "-t", "all", "-O", QUEUE_FORMAT, option, &value]) {
-            Ok(output) => Ok(states(&output)),
-            Err(error) if is_gone(&error) => Ok(HashMap::new()),
-            Err(error) => Err(error),
-        }
+        self.queue(jobs).map(|output| states(&output))
     }
 
     fn wake(&self, jobs: &[EngineRef], why: Wake) -> Result<bool, EngineError> {
@@ -144,6 +162,22 @@ impl Engine for Slurm {
 /// Returns the ids of jobs.
 fn ids(jobs: &[EngineRef]) -> impl Iterator<Item = &str> {
     jobs.iter().map(|job| job.id.as_str())
+}
+
+fn has_names(jobs: &[EngineRef]) -> bool {
+    jobs.iter().any(EngineRef::is_name)
+}
+
+/// Returns a new name for the submission of these jobs.
+fn submission_name(jobs: &[Submission<'_>]) -> String {
+    let id = jobs.first().map_or("", |job| job.dir.id().as_str());
+    format!("{SUBMISSION}{id}:{}", uuid::Uuid::new_v4().simple())
+}
+
+/// Returns what one job with this id or name is called, or each task of an array.
+fn tasks(job: &str, count: usize) -> impl Iterator<Item = EngineRef> {
+    let task = move |index| if count == 1 { job.to_owned() } else { format!("{job}_{index}") };
+    (0..count).map(task).map(EngineRef::from_id)
 }
 
 fn is_gone(error: &EngineError) -> bool {
@@ -199,27 +233,56 @@ pub(crate) fn setting<'a>(config: &'a str, name: &str) -> Option<&'a str> {
     settings.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
 }
 
-/// Returns the states of the jobs in the output of `squeue`.
-fn states(output: &str) -> EngineStates {
-    let mut states = HashMap::new();
-    for line in output.lines() {
-        let fields: Vec<&str> = line.splitn(5, '|').collect();
-        let [id, state, restarts, node, why] = fields.as_slice() else { continue };
-        let status = match *state {
+/// A line of `squeue` about a job.
+struct QueueLine<'a> {
+    id: &'a str,
+    state: &'a str,
+    restarts: &'a str,
+    node: &'a str,
+    why: &'a str,
+    comment: &'a str,
+}
+
+impl<'a> QueueLine<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let fields: Vec<&str> = line.splitn(6, '|').collect();
+        let [id, state, restarts, node, why, comment] = *fields.as_slice() else { return None };
+        Some(Self { id, state, restarts, node, why, comment })
+    }
+
+    /// Returns the name by which it was submitted.
+    fn name(&self) -> Option<String> {
+        let task = self.id.split_once('_').map_or(String::new(), |(_, task)| format!("_{task}"));
+        self.comment.starts_with(SUBMISSION).then(|| format!("{}{task}", self.comment))
+    }
+
+    fn status(&self) -> EngineStatus {
+        match self.state {
             "PENDING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" => {
-                EngineStatus::Pending((*why).to_owned())
+                EngineStatus::Pending(self.why.to_owned())
             }
             "BOOT_FAIL" | "CANCELLED" | "COMPLETED" | "DEADLINE" | "FAILED" | "NODE_FAIL"
             | "OUT_OF_MEMORY" | "PREEMPTED" | "REVOKED" | "TIMEOUT" => {
-                EngineStatus::Ended((*state).to_owned())
+                EngineStatus::Ended(self.state.to_owned())
             }
             // Also in a state that only a newer Slurm knows: it has not ended.
             _ => EngineStatus::Running {
-                node: (*node).to_owned(),
-                restarts: restarts.parse().unwrap_or_default(),
+                node: self.node.to_owned(),
+                restarts: self.restarts.parse().unwrap_or_default(),
             },
-        };
-        states.insert((*id).to_owned(), status);
+        }
+    }
+}
+
+/// Returns the states of the jobs in the output of `squeue`, by their ids and by their names.
+fn states(output: &str) -> EngineStates {
+    let mut states = HashMap::new();
+    for line in output.lines().filter_map(QueueLine::parse) {
+        let status = line.status();
+        if let Some(name) = line.name() {
+            states.insert(name, status.clone());
+        }
+        states.insert(line.id.to_owned(), status);
     }
     states
 }
@@ -267,7 +330,9 @@ fn shared_options(job: &Submission<'_>) -> Vec<String> {
     };
     options.extend(["--parsable", "--open-mode=append", "--get-user-env"].map(str::to_owned));
     options.push(format!("--export={export}"));
-    let mut after: Vec<String> = job.after.iter().map(|it| format!("afterany:{}", it.id)).collect();
+    // The worker waits for those without an id.
+    let after = job.after.iter().filter(|it| !it.is_name());
+    let mut after: Vec<String> = after.map(|it| format!("afterany:{}", it.id)).collect();
     if let Some(group) = &job.spec.queue_options.group {
         options.push(format!("--job-name=claudejob-group-{group}"));
         after.push("singleton".to_owned());
@@ -279,14 +344,14 @@ fn shared_options(job: &Submission<'_>) -> Vec<String> {
 }
 
 /// Returns the arguments of `sbatch` for one job, or for several with the same options.
-fn arguments(jobs: &[Submission<'_>]) -> Vec<String> {
+fn arguments(jobs: &[Submission<'_>], name: &str) -> Vec<String> {
     let Some(first) = jobs.first() else { return Vec::new() };
     let id = first.dir.id();
     let mut arguments = shared_options(first);
     if first.spec.queue_options.group.is_none() {
         arguments.push(format!("--job-name=claudejob-{id}"));
     }
-    arguments.push(format!("--comment=claudejob:{id}"));
+    arguments.push(format!("--comment={name}"));
     if let [one] = jobs {
         let log = one.dir.file(ENGINE_LOG).to_string_lossy().replace('%', "%%");
         arguments.push(format!("--output={log}"));

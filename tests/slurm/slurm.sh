@@ -56,7 +56,7 @@ squeue)
   ?*) [ -e "$only.state" ] || { echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1; } ;;
   esac
   for id in $(if [ -n "$only" ]; then echo "$only" | tr , ' '; else ls | sed -n 's/\.state$//p'; fi); do
-    [ -e "$id.state" ] && echo "$id|$(cat "$id.state")"
+    [ -e "$id.state" ] && echo "$id|$(cat "$id.state")|$(sed -n 's/^--comment=//p' "${id%_*}.args")"
   done
   exit 0 ;;
 scancel)

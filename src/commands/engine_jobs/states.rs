@@ -21,6 +21,10 @@ const MAX_AGE: Duration = Duration::from_secs(5);
 /// By how much the clocks of two machines of a cluster may differ: Slurm's authentication refuses more.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
 
+/// How long after the record of a job was written its submission may not have ended, among those of a
+/// large file.
+const MAX_SUBMISSION_TIME: Duration = Duration::from_secs(300);
+
 /// The last answers by the job that was asked about, `None` for all, so that a call that shows many jobs
 /// asks once, and one that follows a job asks rarely.
 type Answers =
@@ -43,8 +47,8 @@ impl Ask {
 }
 
 /// Returns what the engine of a job knows about it; `None` for a job of this machine and for one that
-/// has ended, unless it was cut off: then its engine may start it again. A job without a reference is
-/// `Unknown`: it is being submitted, or that was cut off.
+/// has ended, unless it was cut off: then its engine may start it again. A job that was not
+/// submitted is `Unknown`, as long as a process may be about to do so.
 pub(in crate::commands) fn engine_status(
     dir: &JobDir,
     record: &Record,
@@ -55,7 +59,7 @@ pub(in crate::commands) fn engine_status(
         return None;
     }
     let Some(job) = reference(dir, record) else {
-        return Some(Ok(EngineStatus::Unknown));
+        return Some(Ok(unsubmitted(dir, record)));
     };
     let mut found = Ok(None);
     if ask == Ask::Many {
@@ -64,16 +68,29 @@ pub(in crate::commands) fn engine_status(
     // A live job that is missing has ended, or was submitted since the answer about all. Many jobs can
     // be missing, when a cluster has lost its queue.
     let is_missing = record.status.is_live() && matches!(found, Ok(None));
-    if ask == Ask::One || (is_missing && was_active_lately(dir, record)) {
+    if ask == Ask::One || (is_missing && was_active_within(dir, record, MAX_AGE)) {
         found = find(kind, Some(&job), &job);
     }
-    let gone = || EngineStatus::Ended("gone from the queue".to_owned());
+    let gone = || match job.is_name() {
+        true => unsubmitted(dir, record),
+        false => EngineStatus::Ended("gone from the queue".to_owned()),
+    };
     Some(found.map(|status| status.unwrap_or_else(gone)))
 }
 
-/// Whether anything was written for the job so lately that it may have been submitted since an answer.
-fn was_active_lately(dir: &JobDir, record: &Record) -> bool {
-    clock::now().since(dir.last_activity_at(record)) < MAX_AGE + MAX_CLOCK_DIFFERENCE
+/// Returns the state of a job that its engine does not have. If the process that submits it is only
+/// slower than this expects, the job continues when it is submitted.
+fn unsubmitted(dir: &JobDir, record: &Record) -> EngineStatus {
+    if was_active_within(dir, record, MAX_SUBMISSION_TIME) {
+        EngineStatus::Unknown
+    } else {
+        EngineStatus::Ended("it was not submitted".to_owned())
+    }
+}
+
+/// Whether anything was written for the job within this time, by the clock of any machine.
+fn was_active_within(dir: &JobDir, record: &Record, time: Duration) -> bool {
+    clock::now().since(dir.last_activity_at(record)) < time + MAX_CLOCK_DIFFERENCE
 }
 
 /// Makes sure that answers from now on are newer than this call.

@@ -2,12 +2,12 @@ use super::*;
 
 /// Lines of squeue 22.05.
 const QUEUE: &str = "\
-15_2|PENDING|0||JobArrayTaskLimit
-15_0|RUNNING|0|n1|None
-7|PENDING|2||ReqNodeNotAvail, UnavailableNodes:n1
-8|COMPLETING|1|n2|None
-9|NODE_FAIL|0|n[1-3]|NodeDown
-10|NEW_STATE|0|n2|None
+15_2|PENDING|0||JobArrayTaskLimit|claudejob:a:ff
+15_0|RUNNING|0|n1|None|claudejob:a:ff
+7|PENDING|2||ReqNodeNotAvail, UnavailableNodes:n1|claudejob:b:ee
+8|COMPLETING|1|n2|None|
+9|NODE_FAIL|0|n[1-3]|NodeDown|odd | comment
+10|NEW_STATE|0|n2|None|(null)
 torn
 ";
 
@@ -22,10 +22,17 @@ fn reads_the_states_of_jobs() {
         ("8", running("n2", 1)),
         ("9", EngineStatus::Ended("NODE_FAIL".to_owned())),
         ("10", running("n2", 0)),
+        // By the names of their submissions.
+        ("claudejob:a:ff_2", EngineStatus::Pending("JobArrayTaskLimit".to_owned())),
+        ("claudejob:a:ff_0", running("n1", 0)),
+        (
+            "claudejob:b:ee",
+            EngineStatus::Pending("ReqNodeNotAvail, UnavailableNodes:n1".to_owned()),
+        ),
     ] {
         assert_eq!(states.get(id), Some(&expected), "{id}");
     }
-    assert_eq!(states.len(), 6);
+    assert_eq!(states.len(), 9);
 }
 
 #[test]

@@ -151,7 +151,7 @@ pub(super) fn fill(
             _ if is_running(number) => format!("RUNNING|0|n{}|None", number % NODES),
             _ => format!("COMPLETED|0|n{}|None", number % NODES),
         };
-        writeln!(states, "{id}|{state}")?;
+        writeln!(states, "{id}|{state}|claudejob:job-{number}:{:032x}", number)?;
     }
     states.flush()?;
     thread::scope(|scope| {

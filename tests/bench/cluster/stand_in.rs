@@ -64,8 +64,8 @@ impl StandIn {
         self.folder.join("script")
     }
 
-    /// Opens the answer of `squeue` for writing: a line `ID|STATE|RESTARTS|NODE|REASON` for each
-    /// job.
+    /// Opens the answer of `squeue` for writing: a line
+    /// `ID|STATE|RESTARTS|NODE|REASON|COMMENT` for each job.
     pub(super) fn states(&self) -> Outcome<BufWriter<File>> {
         Ok(BufWriter::new(File::create(self.folder.join("states"))?))
     }
