@@ -403,6 +403,22 @@ fn a_message_reaches_the_node() {
 }
 
 #[test]
+fn a_signal_brings_a_message_to_the_node() {
+    let mut cluster = Cluster::new("init\nread\nresult One.\nhear heard\nresult Two.\neof");
+    // The node does not look into the inbox by itself, and has no FIFO in common with the sender.
+    cluster.sandbox.set("CLAUDEJOB_TEST_INBOX_POLL", "86400000");
+    assert_eq!(cluster.start("a", &["--keep-alive"]).code, 0);
+    let node = cluster.run_on_node("1");
+    cluster.await_status("a", "idle");
+    fs::remove_file(cluster.sandbox.job("a").join("inbox/.bell")).unwrap();
+    let sent = cluster.sandbox.run(["send", "a", "more", "--wait", "1m"]);
+    assert_eq!(sent["turn"]["result"], "Two.", "{sent:?}");
+    assert_eq!(cluster.sandbox.run(["finish", "a"]).code, 0);
+    cluster.sandbox.wait("a").expect_end(0, "completed", None);
+    assert_eq!(node.join().unwrap(), 0);
+}
+
+#[test]
 fn a_requeued_job_is_queued_until_it_ends() {
     let cluster = Cluster::new("session\ninit\nread\nfresh rest\nresult Done.");
     assert_eq!(cluster.start("a", &[]).code, 0);

@@ -11,6 +11,19 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often to check the inbox of a job with an engine: writes of other machines wake nobody.
 const SHARED_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Variable for tests: the latter in milliseconds.
+#[cfg(debug_assertions)]
+const TEST_INTERVAL: &str = "CLAUDEJOB_TEST_INBOX_POLL";
+
+/// Returns how often to check the inbox of a job with an engine.
+fn shared_poll_interval() -> Duration {
+    #[cfg(debug_assertions)]
+    if let Some(ms) = std::env::var(TEST_INTERVAL).ok().and_then(|text| text.parse().ok()) {
+        return Duration::from_millis(ms);
+    }
+    SHARED_POLL_INTERVAL
+}
+
 /// How the worker notices new messages.
 pub(super) struct InboxWatch {
     /// The FIFO to which the sender of a message writes: no wake-ups while nothing happens. `None` if
@@ -26,7 +39,7 @@ impl InboxWatch {
     pub(super) fn for_job(job: &JobDir) -> Self {
         let fifo = job.open_inbox_fifo().and_then(WakeSource::from_file).ok();
         let poll_interval = match &fifo {
-            _ if job.is_claimed() => Some(SHARED_POLL_INTERVAL),
+            _ if job.is_claimed() => Some(shared_poll_interval()),
             Some(_) => None,
             None => Some(POLL_INTERVAL),
         };
