@@ -122,7 +122,12 @@ impl WorktreeDraft<'_> {
                 return Ok(());
             }
             if !output.is_conflict() || Instant::now() >= until {
-                return Err(format!("git could not make the worktree: {}", output.complaint()));
+                return Err(match output.complaint() {
+                    why if why.is_empty() => "git could not make the worktree, without a message: \
+                                              perhaps a hook failed"
+                        .to_owned(),
+                    why => format!("git could not make the worktree: {why}"),
+                });
             }
             remove_broken_entry(repository, &output.stderr);
             sleep(pause);

@@ -135,6 +135,8 @@ fn the_output_of_a_failed_hook_or_filter_is_the_error() {
     install(&hooks.join("post-checkout"), b"#!/bin/sh\necho not here; exit 1\n");
     git(&work, &["config", "core.hooksPath", hooks.to_str().unwrap()]);
     fails(&sandbox, "a", "git could not make the worktree: not here");
+    install(&hooks.join("post-checkout"), b"#!/bin/sh\nexit 1\n");
+    fails(&sandbox, "silent", "without a message: perhaps a hook failed");
     git(&work, &["config", "--unset", "core.hooksPath"]);
     fs::write(work.join(".gitattributes"), "*.bin filter=lfs\n").unwrap();
     fs::write(work.join("a.bin"), "").unwrap();
