@@ -96,7 +96,9 @@ fn recover_checks_its_needs_before_it_changes_a_job() {
     sandbox.run_job("j", &["--cwd", cwd.to_str().unwrap()]);
     let before = fs::read(sandbox.job("j").join("meta.json")).unwrap();
     fs::remove_dir(&cwd).unwrap();
-    assert_eq!(sandbox.run(["recover", "j"])["code"], "bad_cwd");
+    let refused = sandbox.run(["recover", "j"]);
+    assert_eq!(refused["code"], "bad_cwd");
+    assert!(refused.text("hint").starts_with("ls -ld "), "{refused:?}");
     let all = sandbox.run(["recover", "--all"]);
     assert_eq!((all.code, &all["failed"][0]["code"]), (1, &"bad_cwd".into()), "{all:?}");
     fs::create_dir(&cwd).unwrap();
