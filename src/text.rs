@@ -71,6 +71,22 @@ pub(crate) fn shell_quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
+/// Returns the places of a shell command, in bytes, that are not in single quotes.
+pub(crate) fn unquoted(command: &str) -> impl Iterator<Item = usize> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    command.bytes().enumerate().filter_map(move |(at, byte)| {
+        if is_escaped {
+            is_escaped = false;
+        } else if byte == b'\'' {
+            is_quoted = !is_quoted;
+        } else if !is_quoted {
+            is_escaped = byte == b'\\';
+            return if is_escaped { None } else { Some(at) };
+        }
+        None
+    })
+}
+
 /// Returns one word of a shell command, in quotes if it needs them.
 pub(crate) fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);

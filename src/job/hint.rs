@@ -6,6 +6,7 @@ mod failure;
 mod tests;
 
 use super::{Blocked, EndState, JobId, Limits, Record, Status, Timestamp};
+use crate::text::unquoted;
 
 /// The facts about a job that decide which command comes next.
 #[derive(Clone, Debug)]
@@ -79,19 +80,8 @@ pub(crate) fn followed_by(hint: &str, next: &str) -> String {
 
 /// Splits a hint into its command and its comment, which begins with two spaces and may be empty.
 fn split_comment(hint: &str) -> (&str, &str) {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    for (at, byte) in hint.bytes().enumerate() {
-        if is_escaped {
-            is_escaped = false;
-        } else if byte == b'\'' {
-            is_quoted = !is_quoted;
-        } else if !is_quoted && byte == b'\\' {
-            is_escaped = true;
-        } else if !is_quoted && hint.as_bytes()[at..].starts_with(b"  # ") {
-            return hint.split_at(at);
-        }
-    }
-    (hint, "")
+    let comment = unquoted(hint).find(|at| hint.as_bytes()[*at..].starts_with(b"  # "));
+    hint.split_at(comment.unwrap_or(hint.len()))
 }
 
 /// Returns a command that lets a paused or frozen job continue.

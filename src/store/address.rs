@@ -6,7 +6,7 @@ use std::io;
 use std::path::{self, Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::text::shell_quote;
+use crate::text::{shell_quote, unquoted};
 
 /// Environment variable that names the jobs directory.
 pub(crate) const JOBS_DIR: &str = "CLAUDE_SKILL_JOBS_DIR";
@@ -63,12 +63,26 @@ impl Address {
         Self(root.to_str().map(|root| format!("--jobs-dir {}", shell_quote(root))))
     }
 
-    /// Adds the option to a `claudejob` command, so that the command runs unchanged.
+    /// Adds the option to a `claudejob` command, so that the command runs unchanged, and to those
+    /// that its comment names, such as `# or: claudejob logs a`.
     pub(crate) fn apply(&self, command: String) -> String {
-        match (&self.0, command.strip_prefix("claudejob ")) {
-            (Some(option), Some(rest)) => format!("claudejob {option} {rest}"),
-            _ => command,
+        let (Some(option), Some(rest)) = (&self.0, command.strip_prefix("claudejob ")) else {
+            return command;
+        };
+        let mut text = format!("claudejob {option} ");
+        let mut copied = 0;
+        for at in unquoted(rest) {
+            for start in [": claudejob ", "; claudejob "] {
+                let begin = at + start.len();
+                if rest.as_bytes()[at..].starts_with(start.as_bytes())
+                    && !rest[begin..].starts_with("--jobs-dir ")
+                {
+                    text += &format!("{}{option} ", &rest[copied..begin]);
+                    copied = begin;
+                }
+            }
         }
+        text + &rest[copied..]
     }
 }
 
@@ -101,7 +115,14 @@ mod tests {
         let command = || "claudejob wait a  # or: claudejob logs a".to_owned();
         assert_eq!(
             addressed(Path::new("/an/o'ther"), command()),
-            "claudejob --jobs-dir '/an/o'\\''ther' wait a  # or: claudejob logs a"
+            "claudejob --jobs-dir '/an/o'\\''ther' wait a  # or: claudejob --jobs-dir '/an/o'\\''ther' logs a"
+        );
+        // The words of an agent stay as they are, and a command that is addressed, too.
+        let labels =
+            "answer a --choice 'it'\\''s'  # or: '; claudejob x'; claudejob --jobs-dir /b y";
+        assert_eq!(
+            addressed(Path::new("/b"), format!("claudejob {labels}")),
+            format!("claudejob --jobs-dir '/b' {labels}")
         );
         let own = default_root(|name| env::var_os(name)).unwrap_or_default();
         if env::var_os(JOBS_DIR).is_none() {
