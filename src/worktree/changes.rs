@@ -263,7 +263,8 @@ impl TemporaryIndex {
         }
         let path = Path::new(&worktree.path);
         let Ok(changes) = unsaved_work::changes(path) else { return };
-        for names in unchanged_copies(worktree, &changes, TIMEOUT).chunks(MAX_NAMES) {
+        let copies = unchanged_copies(worktree, &changes, TIMEOUT).unwrap_or_default();
+        for names in copies.chunks(MAX_NAMES) {
             let mut command = git::git(path);
             self.use_in(&mut command);
             command.args(["update-index", "--force-remove", "--"]).args(names);

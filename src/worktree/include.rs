@@ -74,26 +74,25 @@ fn included_files(
 }
 
 /// Returns the copies among the changes that git shows (`?? NAME`) which are the same as the files
-/// in the main working tree: they are no work of the job. A file that is not compared within
-/// `timeout` counts as changed.
+/// in the main working tree: they are no work of the job. Fails if that takes longer than `timeout`.
 pub(super) fn unchanged_copies(
     worktree: &Worktree,
     changes: &[Vec<u8>],
     timeout: Duration,
-) -> Vec<PathBuf> {
+) -> Result<Vec<PathBuf>, String> {
     let until = Instant::now() + timeout;
     let untracked: BTreeSet<&[u8]> =
         changes.iter().filter_map(|change| change.strip_prefix(b"?? ")).collect();
-    if untracked.is_empty() {
-        return Vec::new();
-    }
-    let Some(main) = source(worktree) else { return Vec::new() };
-    let mut copies = included_files(main, worktree, timeout).unwrap_or_default();
+    let main = match source(worktree) {
+        Some(main) if !untracked.is_empty() => main,
+        _ => return Ok(Vec::new()),
+    };
+    let mut copies = included_files(main, worktree, timeout)?;
     copies.retain(|name| {
         untracked.contains(name.as_os_str().as_bytes())
             && is_unchanged(worktree, name, until).unwrap_or(false)
     });
-    copies
+    if Instant::now() < until { Ok(copies) } else { Err("it took too long".to_owned()) }
 }
 
 /// Removes a copy, if it is still the same as the file in the main working tree.

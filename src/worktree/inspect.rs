@@ -32,9 +32,10 @@ pub(crate) fn inspect(worktree: &Worktree) -> WorktreeView {
     if let (Some(commits), Some(changes)) = (commits, changes) {
         let changes = split_changes(&changes);
         let rest = until.saturating_duration_since(Instant::now());
-        let copies = unchanged_copies(worktree, &changes, rest);
-        view.commits = String::from_utf8_lossy(&commits).trim().parse().ok();
-        view.dirty = Some(changes.len() - copies.len());
+        if let Ok(copies) = unchanged_copies(worktree, &changes, rest) {
+            view.commits = String::from_utf8_lossy(&commits).trim().parse().ok();
+            view.dirty = Some(changes.len() - copies.len());
+        }
     }
     view
 }

@@ -170,7 +170,8 @@ impl<'a> Removal<'a> {
                 .map_err(|error| format!("could not write {}: {error}", link.display()))?;
         }
         let changes = changes(path)?;
-        self.copies = unchanged_copies(self.worktree, &changes, COMPARE_TIMEOUT);
+        self.copies =
+            unchanged_copies(self.worktree, &changes, COMPARE_TIMEOUT).unwrap_or_default();
         let count = changes.len() - self.copies.len();
         let deleted = changes.iter().filter(|change| change.starts_with(b" D")).count();
         if is_marked && deleted == count {
