@@ -31,7 +31,7 @@ fn shows_the_conversation_and_the_verdict() {
     let lines: Vec<&str> = answer.stdout.lines().collect();
     let work = sandbox.work();
     let first =
-        format!("job fix · {} · bypassPermissions: claude asks for nothing", work.display());
+        format!("job fix · {} · bypassPermissions: claude asks for no permission", work.display());
     assert_eq!(lines[0], first);
     assert!(answer.stdout.contains("\nhello\n"), "{answer:?}");
     assert!(lines.last().unwrap().starts_with("= completed · 1 turn · "), "{answer:?}");

@@ -134,7 +134,7 @@ fn print_first_lines(call: &Call, store: &Store, started: &StartAnswer) -> Resul
     let spec = store.job(&started.job_id).load()?.spec;
     let mode = &spec.options.permission_mode;
     let meaning = match mode.as_str() {
-        "bypassPermissions" => ": claude asks for nothing",
+        "bypassPermissions" => ": claude asks for no permission",
         "acceptEdits" => ": edits are allowed",
         _ => "",
     };
