@@ -156,7 +156,7 @@ cp "$folder/completions/_claudejob" "$zsh"
 cp "$folder/completions/claudejob.fish" "$fish"
 rm -rf "$data"
 mkdir -p "$data"
-cp -R "$folder/skills" "$folder/openclaw" "$folder/systemd" "$data/"
+cp -R "$folder/skills" "$folder/openclaw" "$folder/systemd" "$folder/LICENSE" "$data/"
 
 echo "Installed $("$bin/claudejob" --version) as $bin/claudejob"
 case :$PATH: in
