@@ -206,7 +206,10 @@ fn a_released_question_survives_without_a_slot() {
         assert_eq!((&status["status"], &status["attempt"]), (&"blocked".into(), &attempt.into()));
         assert_eq!(status["blocked"]["released"], true, "{status:?}");
         assert_eq!(status["waitingFor"]["kind"], "answer");
-        assert_eq!(status["warnings"], serde_json::json!([]), "{status:?}");
+        // On a machine with many new processes those of a killed worker may not be listed in time.
+        let is_unexpected = |warning: &Value| !warning.to_string().contains("may be left");
+        let warnings = status["warnings"].as_array().unwrap();
+        assert!(!warnings.iter().any(is_unexpected), "{status:?}");
         assert_eq!(sandbox.run(["wait", "j", "--timeout", "0s"]).code, 5);
         assert_eq!(sandbox.run(["interrupt", "j"])["interrupted"], false);
     };
