@@ -113,7 +113,7 @@ fn frees_the_slot_of_a_dead_worker() {
     let (b, _held) = fixture.job("b");
     fixture.enter(&a, &up_to(1));
     let ticket = fixture.waiting(&b, &up_to(1));
-    drop(lock);
+    lock.release();
     fixture.queue.dispatch_all().unwrap();
     assert_eq!(fixture.queue.ticket_state(&ticket), TicketState::Running);
     // Its verdict is not written yet.
@@ -143,7 +143,8 @@ fn enter_finds_dead_workers() {
     let [(a, a_lock), (b, b_lock), (c, _c)] = ["a", "b", "c"].map(|id| fixture.job(id));
     fixture.enter(&a, &up_to(1));
     fixture.enter(&b, &up_to(1));
-    drop((a_lock, b_lock));
+    a_lock.release();
+    b_lock.release();
     assert!(matches!(fixture.enter(&c, &up_to(1)), EnterResult::Admitted(_)));
     let lost = fixture.queue.lost_tickets();
     assert_eq!(lost.iter().map(|ticket| &ticket.job_id).collect::<Vec<_>>(), [&a, &b]);
@@ -155,7 +156,7 @@ fn creates_the_directory_of_lost_tickets() {
     let [(a, lock), (b, _b)] = ["a", "b"].map(|id| fixture.job(id));
     fixture.enter(&a, &up_to(1));
     fs::remove_dir(fixture.queue.path.join(LOST)).unwrap();
-    drop(lock);
+    lock.release();
     fixture.enter(&b, &up_to(1));
     assert_eq!(fixture.queue.lost_tickets().len(), 1);
 }
@@ -167,7 +168,7 @@ fn no_queue_ignores_dead_waiting_jobs() {
     let slow = QueueOptions { stagger_ms: 60_000, ..up_to(2) };
     fixture.enter(&a, &slow);
     assert!(matches!(fixture.enter(&b, &slow), EnterResult::Waiting(_)));
-    drop(lock);
+    lock.release();
     let no_wait = QueueOptions { no_queue: true, ..slow };
     assert!(matches!(fixture.enter(&c, &no_wait), EnterResult::Waiting(_)));
     assert_eq!(fixture.tickets(), (1, 1));

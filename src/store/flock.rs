@@ -103,7 +103,7 @@ mod tests {
         let error = locked.unwrap_err();
         assert!(error.to_string().contains("process 7 holds it"), "{error}");
         assert!(steps.get() == 10 && began.elapsed() >= bound);
-        drop(held);
+        held.unlock().unwrap();
         lock_bounded(file.as_file(), file.path(), LockMode::Exclusive, bound, |_| (None, ()))
             .unwrap();
     }

@@ -26,7 +26,7 @@ fn publishes_a_job_complete_and_locked() {
     assert_eq!(fs::read_to_string(job.file(PROMPT)).unwrap(), "the prompt");
     assert!(job.is_held().unwrap());
     assert!(job.try_lock().unwrap().is_none());
-    drop(lock);
+    lock.release();
     assert!(!job.is_held().unwrap());
     assert_eq!(store.ids().unwrap(), [record.job_id]);
     assert_eq!(fs::read_dir(store.root().join(".new")).unwrap().count(), 0);
@@ -68,7 +68,7 @@ fn refuses_a_directory_that_others_can_write_to() {
 fn readers_do_not_take_each_other_for_a_worker() {
     let (_folder, store) = store();
     let (job, lock) = store.create(&record("a"), "x").unwrap();
-    drop(lock);
+    lock.release();
     let reader = File::open(job.file(LOCK)).unwrap();
     reader.lock_shared().unwrap();
     assert!(!job.is_held().unwrap());
@@ -192,7 +192,7 @@ fn keeps_a_staged_job_whose_lock_is_held() {
     let lock = staged.create_lock().unwrap().unwrap();
     store.clear_leftovers().unwrap();
     assert!(staged.is_held().unwrap());
-    drop(lock);
+    lock.release();
     store.clear_leftovers().unwrap();
     assert!(!staged.path().exists());
     // The process that builds it notices that, and builds another one.
@@ -253,7 +253,7 @@ fn ignores_the_host_name_on_a_local_file_system() {
     let mut record = record("a");
     record.set_host();
     let (job, lock) = store.create(&record, "the prompt").unwrap();
-    drop(lock);
+    lock.release();
     assert_eq!(job.liveness(&record).unwrap(), Liveness::Lost);
     record.worker.host = Some("elsewhere".to_owned());
     let expected = match job.is_shared() {

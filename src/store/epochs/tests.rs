@@ -206,7 +206,7 @@ fn locks_of_this_machine_show_who_has_ended() {
     let lock = owner.try_lock().unwrap().unwrap();
     let owner = owner.publish_epoch().unwrap();
     assert!(!job.claimer_has_ended(1, &claim));
-    drop(lock);
+    lock.release();
     assert!(job.claimer_has_ended(1, &claim));
     let _lock = owner.try_lock().unwrap().unwrap();
     let rebooted = Claim { boot_id: Some("another".to_owned()), ..claim.clone() };
