@@ -24,7 +24,7 @@ fn cluster() -> Cluster {
 }
 
 /// Makes `squeue` hang from now on.
-fn hang(cluster: &Cluster) {
+pub(crate) fn hang(cluster: &Cluster) {
     mkfifo(&cluster.dir.join("hang"), Mode::S_IRWXU).unwrap();
 }
 

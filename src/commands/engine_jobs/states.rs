@@ -18,6 +18,10 @@ const TEST_TIMEOUT: &str = "CLAUDEJOB_TEST_QUERY_TIMEOUT";
 /// How long an answer is used.
 const MAX_AGE: Duration = Duration::from_secs(5);
 
+/// How long an engine that did not answer is not asked again, or each of many jobs would cost the time
+/// limit of a question.
+const MAX_FAILURE_AGE: Duration = Duration::from_secs(30);
+
 /// By how much the clocks of two machines of a cluster may differ: Slurm's authentication refuses more.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
 
@@ -106,11 +110,14 @@ fn find(
 ) -> Result<Option<EngineStatus>, EngineError> {
     let mut answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
     let answers = answers.get_or_insert_default();
-    answers.retain(|_, (at, _)| at.elapsed() <= MAX_AGE);
+    answers.retain(|_, (at, answer)| {
+        at.elapsed() <= if answer.is_ok() { MAX_AGE } else { MAX_FAILURE_AGE }
+    });
     let (_, answer) = answers.entry((kind, asked.cloned())).or_insert_with(|| {
-        let now = Instant::now();
         let engine = engine(kind, query_timeout());
-        (now, engine.and_then(|engine| engine.query(asked.map(std::slice::from_ref))))
+        let answer = engine.and_then(|engine| engine.query(asked.map(std::slice::from_ref)));
+        // After a question that has taken long.
+        (Instant::now(), answer)
     });
     match answer {
         Ok(states) => Ok(states.get(&job.id).cloned()),

@@ -125,7 +125,6 @@ impl<'a> PendingJobs<'a> {
             return false;
         }
         forget_answers();
-        self.next_question = Some(Instant::now() + ENGINE_INTERVAL);
         let ask = Ask::about(self.dirs.len());
         let (mut is_over, mut has_unanswered) = (false, false);
         let cut_off = std::mem::take(&mut self.cut_off);
@@ -147,6 +146,8 @@ impl<'a> PendingJobs<'a> {
                 is_over |= self.end(index, finished);
             }
         }
+        // Between questions without an answer, there is time for notices.
+        self.next_question = Some(Instant::now() + ENGINE_INTERVAL);
         self.unanswered = if has_unanswered { self.unanswered + 1 } else { 0 };
         is_over || !self.live.contains(&true)
     }
