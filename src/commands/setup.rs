@@ -89,7 +89,7 @@ pub(crate) struct SetupFile {
     pub path: String,
     /// What was done.
     pub action: FileAction,
-    /// Why it was not written; null if it was, or is unchanged.
+    /// Why it was not written, or that another text of it is replaced; else null.
     pub why: Option<String>,
 }
 
@@ -176,6 +176,9 @@ fn set_up_openclaw(installation: &Installation, env: &Env, dry_run: bool) -> Set
     SetupAnswer { target: SetupTarget::OpenClaw, dry_run, files, checks, ok }
 }
 
+/// What is said of a file that was there and is not as it should be.
+const REPLACED: &str = "it differed: of another version, or edited";
+
 /// Writes the files that are missing or differ.
 fn write_files(directory: &Path, bundled: &[BundledFile], dry_run: bool) -> Vec<SetupFile> {
     let mut files = Vec::new();
@@ -183,11 +186,17 @@ fn write_files(directory: &Path, bundled: &[BundledFile], dry_run: bool) -> Vec<
         let (action, why) = match file.state(directory) {
             FileState::Current => (FileAction::Unchanged, None),
             FileState::Foreign(why) => (FileAction::Refused, Some(why)),
-            FileState::Missing | FileState::Outdated if dry_run => (FileAction::WouldWrite, None),
-            FileState::Missing | FileState::Outdated => match file.write(directory) {
-                Ok(()) => (FileAction::Written, None),
-                Err(error) => (FileAction::Failed, Some(error.to_string())),
-            },
+            state => {
+                let done = match dry_run {
+                    true => Ok(FileAction::WouldWrite),
+                    false => file.write(directory).map(|()| FileAction::Written),
+                };
+                let replaced = (state == FileState::Outdated).then(|| REPLACED.to_owned());
+                done.map_or_else(
+                    |error| (FileAction::Failed, Some(error.to_string())),
+                    |action| (action, replaced),
+                )
+            }
         };
         files.push(SetupFile { path: file.path(directory).display().to_string(), action, why });
     }
@@ -198,11 +207,12 @@ fn write_files(directory: &Path, bundled: &[BundledFile], dry_run: bool) -> Vec<
 fn check_file(file: &SetupFile) -> Option<Check> {
     let why = file.why.as_deref()?;
     let (detail, hint) = match file.action {
+        FileAction::Written | FileAction::WouldWrite | FileAction::Unchanged => return None,
         FileAction::Refused => (
             format!("{} is not claudejob's: {why}", file.path),
             "move it away if claudejob's is to be used, then repeat the command",
         ),
-        _ => (
+        FileAction::Failed => (
             format!("could not write {}: {why}", file.path),
             "check that path and its free space, then repeat the command",
         ),

@@ -215,8 +215,13 @@ fn setup_leaves_the_files_of_others() {
     // Another version of claudejob's own.
     reset();
     fs::write(&skill, "---\nname: claudejob\n---\nold\n").unwrap();
-    assert_eq!(actions(&home.setup(&["--dry-run"])), ["wouldWrite", "unchanged", "unchanged"]);
-    assert_eq!(actions(&home.setup(&[])), ["written", "unchanged", "unchanged"]);
+    for (options, action) in [(&["--dry-run"][..], "wouldWrite"), (&[], "written")] {
+        let answer = home.setup(options);
+        assert_eq!(actions(&answer), [action, "unchanged", "unchanged"]);
+        // Nobody's words are replaced without a word.
+        assert!(answer["files"][0]["why"].as_str().unwrap().contains("it differed"), "{answer:#?}");
+        assert!(answer["files"][1]["why"].is_null(), "{answer:#?}");
+    }
     fs::write(home.state(HANDLER), "old").unwrap();
     assert_eq!(actions(&home.setup(&[])), ["unchanged", "unchanged", "written"]);
     // A hook without its manifest is not known to be claudejob's.
