@@ -17,7 +17,11 @@ impl Worker {
     /// Carries out the pending effects, and those that result from them.
     pub(super) fn run_effects(&mut self) {
         while !self.effects.is_empty() {
-            for effect in std::mem::take(&mut self.effects) {
+            let effects = std::mem::take(&mut self.effects);
+            if effects.iter().any(|effect| matches!(effect, Effect::AppendTurn(_))) {
+                self.save_answer();
+            }
+            for effect in effects {
                 self.run_effect(effect);
             }
         }
@@ -89,12 +93,19 @@ impl Worker {
         }
     }
 
+    /// Saves the answer of a turn that has ended, which can be read while the job waits for a message.
+    /// This comes before all effects of the turn: each of them that saves the record may say that
+    /// the job is idle, and a reader of such a record expects the answer.
+    fn save_answer(&self) {
+        if self.supervisor.record().spec.keep_alive.enabled {
+            let _ = self.job.save_outcome(&self.supervisor.outcome(), None);
+        }
+    }
+
     fn append_turn(&mut self, end: &TurnEnd) {
         self.find_session_file();
         if self.supervisor.record().spec.keep_alive.enabled {
-            // The last answer can be read while the job waits, and a process that waits for the
-            // line finds the record as it is after the turn.
-            let _ = self.job.save_outcome(&self.supervisor.outcome(), None);
+            // A process that waits for the line finds the record as it is after the turn.
             self.save();
         }
         self.append_line(TURNS, end);

@@ -45,6 +45,24 @@ fn a_kept_alive_job_answers_until_it_is_finished() {
     assert_eq!(sandbox.run(["finish", "l"])["code"], "not_kept_alive");
 }
 
+/// A line of the turn that has the record saved at once, and the lines after it arrive together.
+#[test]
+fn a_job_is_idle_when_its_answer_can_be_read() {
+    let recorded = include_str!("../fixtures/transcripts/2.1.332/success.ndjson");
+    let retry =
+        r#"{"type":"system","subtype":"api_retry","error":"rate_limit","retry_delay_ms":0}"#;
+    let mut sandbox = Sandbox::new("read\nplay $DIR/turn\neof");
+    fs::write(sandbox.path("turn"), format!("{retry}\n{recorded}")).unwrap();
+    let start = ["start", "--job-id", "j", "--prompt", "work", "--keep-alive"];
+    sandbox.pause_at("end:outcome-written", start, |sandbox| {
+        assert_eq!(sandbox.status("j")["status"], "running");
+    });
+    await_status(&sandbox, "j", "idle");
+    assert!(sandbox.run(["result", "j"])["result"].is_string());
+    sandbox.run(["finish", "j"]);
+    sandbox.wait("j").expect_end(0, "completed", None);
+}
+
 #[test]
 fn a_job_with_a_waiting_message_is_not_idle() {
     let rests = "session\nread\ninit\nresult one\nwait-file $DIR/go\nhear $DIR/heard\n\
