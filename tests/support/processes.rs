@@ -34,10 +34,10 @@ fn environment(pid: i32) -> Vec<u8> {
         if !environment.is_empty() || is_kernel_thread || fields[0] == "Z" {
             return environment;
         }
+        sleep(Duration::from_millis(1));
         if fields[48] != "0" {
             return read();
         }
-        sleep(Duration::from_millis(1));
     }
     Vec::new()
 }
