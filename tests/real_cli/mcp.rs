@@ -38,6 +38,8 @@ fn a_session_starts_a_job_and_reads_its_result(cli: Cli) {
     let environment = sandbox.environment();
     let mut command = Command::new(&environment[OsStr::new("CLAUDE_SKILL_CLAUDE")]);
     command.env_clear().envs(environment).current_dir(sandbox.work()).stdin(Stdio::null());
+    // By default the CLI begins without the server's tools after five seconds.
+    command.env("MCP_CONNECT_TIMEOUT_MS", "60000");
     command.args(["-p", "Start a job", "--allowedTools", "mcp__claudejob"]);
     command.arg("--mcp-config").arg(&config).arg("--strict-mcp-config");
     command.args(["--output-format", "json"]);
