@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use super::poll::readable_within;
 use super::reaping::detach;
 use super::spawn::set_default_signals;
+use crate::fault_point::fault_point;
 use crate::job::Exit;
 
 /// Largest part of a program's stderr that is returned.
@@ -21,6 +22,9 @@ const MAX_STDERR_BYTES: u64 = 64 << 10;
 const STDERR_TIMEOUT: Duration = Duration::from_millis(200);
 /// How often [`run_with_timeout`] checks whether the program has ended.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Capacity of a pipe: what a program that has ended can have left in it.
+const PIPE_BYTES: usize = 64 << 10;
 
 /// Runs a program with `input` on its stdin. Returns the first `max_bytes` bytes of its output, on
 /// stdout or stderr, and how it ended. A program that still runs after `timeout` is killed with its
@@ -95,13 +99,15 @@ fn run(
     let mut buffer = [0; 4096];
     let mut open = true;
     loop {
-        if open && readable_within(reader.as_fd(), EXIT_POLL_INTERVAL) {
+        let is_readable = open && readable_within(reader.as_fd(), EXIT_POLL_INTERVAL);
+        fault_point("run:looked");
+        if is_readable {
             let length = reader.read(&mut buffer).unwrap_or(0);
             open = length > 0;
             output.extend_from_slice(&buffer[..length.min(max_bytes - output.len())]);
         } else if let Some(status) = child.try_wait()? {
-            // Processes that the program left running may hold the pipe without end, but all output
-            // of the program itself has been read.
+            let rest = if open { rest_of(reader) } else { Vec::new() };
+            output.extend_from_slice(&rest[..rest.len().min(max_bytes - output.len())]);
             let exit = Exit { code: status.code(), signal: status.signal() };
             return Ok((output, Some(exit)));
         } else if !open {
@@ -120,9 +126,49 @@ fn run(
     Ok((output, None))
 }
 
+/// Returns what a program that has ended left in the pipe: it may have written after the last look
+/// at it. Processes that the program left running may hold the pipe, and write to it, without end.
+fn rest_of(mut reader: &io::PipeReader) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let mut buffer = [0; 4096];
+    while rest.len() < PIPE_BYTES && readable_within(reader.as_fd(), Duration::ZERO) {
+        match reader.read(&mut buffer).unwrap_or(0) {
+            0 => break,
+            length => rest.extend_from_slice(&buffer[..length]),
+        }
+    }
+    rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn reads_what_was_written_after_the_last_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let (go, pid) = (folder.path().join("go"), folder.path().join("pid"));
+        let mut command = Command::new("sh");
+        let script = "echo $$ >pid; until [ -e go ]; do sleep 0.01; done; echo out";
+        command.args(["-c", script]).current_dir(folder.path());
+        crate::fault_point::hook::set(move || {
+            if go.exists() {
+                return;
+            }
+            std::fs::write(&go, "").unwrap();
+            let ended = || {
+                let pid = std::fs::read_to_string(&pid).unwrap_or_default();
+                let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+                stat.is_ok_and(|stat| stat.contains(") Z "))
+            };
+            while !ended() {
+                std::thread::yield_now();
+            }
+        });
+        let (found, exit) = run_with_timeout(command, None, Duration::from_secs(60), 100).unwrap();
+        assert_eq!((found.as_slice(), exit.unwrap().code), (&b"out\n"[..], Some(0)));
+    }
 
     #[test]
     fn returns_output_and_exit_within_the_time_limit() {
