@@ -152,25 +152,6 @@ fn status_and_list_show_why_a_job_waits() {
 }
 
 #[test]
-fn an_engine_that_hangs_is_asked_once() {
-    let mut cluster = Cluster::new("result done");
-    for id in ["a", "b", "c"] {
-        assert_eq!(cluster.start(id, &[]).code, 0);
-    }
-    // Longer than an answer is used.
-    cluster.sandbox.set("CLAUDEJOB_TEST_QUERY_TIMEOUT", "6");
-    screens::hang(&cluster);
-    let before = cluster.calls("squeue");
-    let list = cluster.sandbox.run(["list"]);
-    assert_eq!(
-        list.stdout.matches("\"why\":\"its engine does not answer\"").count(),
-        3,
-        "{list:?}"
-    );
-    assert_eq!(cluster.calls("squeue"), before + 1);
-}
-
-#[test]
 fn an_array_for_the_jobs_of_a_file() {
     let mut cluster = Cluster::new("result done");
     cluster.sandbox.set("STAND_IN_ARRAY_SIZE", "3");

@@ -19,7 +19,7 @@ use crate::job::Exit;
 /// Largest part of a program's stderr that is returned.
 const MAX_STDERR_BYTES: u64 = 64 << 10;
 /// How long the end of stderr is awaited after the program has ended.
-const STDERR_TIMEOUT: Duration = Duration::from_millis(200);
+const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often [`run_with_timeout`] checks whether the program has ended.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(5);
 

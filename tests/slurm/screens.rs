@@ -1,13 +1,12 @@
-//! Screens that stay usable while the scheduler does not answer.
+//! Lists and screens that stay usable while the scheduler does not answer.
 
 use std::fs::{self, File};
 
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::cluster::Cluster;
-use nix::sys::signal::Signal;
-
 use crate::support::processes::{is_stopped, send};
 use crate::support::screen::Screen;
 use crate::support::terminal::Terminal;
@@ -24,7 +23,7 @@ fn cluster() -> Cluster {
 }
 
 /// Makes `squeue` hang from now on.
-pub(crate) fn hang(cluster: &Cluster) {
+fn hang(cluster: &Cluster) {
     mkfifo(&cluster.dir.join("hang"), Mode::S_IRWXU).unwrap();
 }
 
@@ -88,4 +87,23 @@ fn the_watched_list_takes_signals_meanwhile() {
     await_line(&terminal, "far  queued", "Resources");
     send(terminal.pid(), Signal::SIGQUIT);
     assert_eq!(terminal.finish().0, 0);
+}
+
+#[test]
+fn an_engine_that_hangs_is_asked_once() {
+    let mut cluster = Cluster::new("result done");
+    for id in ["a", "b", "c"] {
+        assert_eq!(cluster.start(id, &[]).code, 0);
+    }
+    // Longer than an answer is used.
+    cluster.sandbox.set("CLAUDEJOB_TEST_QUERY_TIMEOUT", "6");
+    hang(&cluster);
+    let before = cluster.calls("squeue");
+    let list = cluster.sandbox.run(["list"]);
+    assert_eq!(
+        list.stdout.matches("\"why\":\"its engine does not answer\"").count(),
+        3,
+        "{list:?}"
+    );
+    assert_eq!(cluster.calls("squeue"), before + 1);
 }
