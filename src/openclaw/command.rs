@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,7 +23,9 @@ const HOME_DIRS: [&str; 7] = [
     ".bun/bin",
     ".local/share/pnpm",
 ];
-/// The same for the whole machine.
+/// Directory below the home directory with one for each version of node that nvm has installed.
+const NVM_VERSIONS: &str = ".nvm/versions/node";
+/// Directories of the whole machine into which they put it.
 const SYSTEM_DIRS: [&str; 4] =
     ["/usr/local/bin", "/opt/homebrew/bin", "/home/linuxbrew/.linuxbrew/bin", "/usr/bin"];
 
@@ -64,8 +67,8 @@ pub(crate) fn find(env: &Env) -> Result<OpenClawCommand, String> {
     Ok(found)
 }
 
-/// Finds the command: by its variable, on `PATH`, where installers put it, or as the gateway's
-/// service runs it.
+/// Finds the command: by its variable, on `PATH`, where installers put it, as the gateway's service
+/// runs it, or among the versions of nvm.
 ///
 /// # Errors
 /// A sentence that says why there is none.
@@ -92,12 +95,30 @@ fn locate(env: &Env) -> Result<OpenClawCommand, String> {
             return from_program(&program, None, service_node);
         }
     }
-    let Some([node, script]) = &service else {
-        return Err("it is neither on PATH nor where installers put it".to_owned());
-    };
-    let mut found = from_program(Path::new(node), None, None)?;
-    found.program.push(script.clone());
-    Ok(found)
+    if let Some([node, script]) = &service {
+        let mut found = from_program(Path::new(node), None, None)?;
+        found.program.push(script.clone());
+        return Ok(found);
+    }
+    match env.get("HOME").and_then(|home| program_of_nvm(Path::new(home))) {
+        Some(program) => from_program(&program, None, None),
+        None => Err("it is neither on PATH nor where installers put it".to_owned()),
+    }
+}
+
+/// Returns the command of the newest version of node that has one among those of nvm, which changes
+/// only the PATH of shells.
+fn program_of_nvm(home: &Path) -> Option<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(home.join(NVM_VERSIONS)).ok()?.flatten() {
+        let program = entry.path().join("bin/openclaw");
+        if claude::is_executable(&program) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let numbers = name.trim_start_matches('v').split('.').map(str::parse::<u32>);
+            found.push((numbers.flatten().collect::<Vec<_>>(), program));
+        }
+    }
+    found.into_iter().max().map(|(_, program)| program)
 }
 
 /// Returns the interpreter and the script with which the service runs the gateway, if both are
@@ -271,6 +292,14 @@ mod tests {
         let found = find(&Env::of(&[("HOME", &text("other"))])).unwrap();
         assert_eq!(found.program, [text("node/node"), text("cli.mjs")]);
         assert_eq!(found.search_dirs, [text("node")]);
+        for version in ["v9.11.2", "v24.11.1", "v24.4.0"] {
+            program(&at(&format!("nvm/.nvm/versions/node/{version}/bin/openclaw")));
+        }
+        fs::create_dir_all(at("nvm/.nvm/versions/node/v26.0.0/bin")).unwrap();
+        let found = find(&Env::of(&[("HOME", &text("nvm"))])).unwrap();
+        let newest = "nvm/.nvm/versions/node/v24.11.1/bin";
+        assert_eq!(found.program, [text(&format!("{newest}/openclaw"))]);
+        assert_eq!(found.search_dirs, [text(newest)]);
         for missing in ["/no/openclaw", "named"] {
             let error = find(&Env::of(&[(PROGRAM, missing)])).unwrap_err();
             assert!(error.contains(missing), "{error}");
