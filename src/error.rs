@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use crate::claude::PERMISSION_MODES;
 use crate::job::{Reason, Record, Status};
 use crate::store::StoreError;
-use crate::text::{dollars, shell_word};
-use hints::{session_gone_hint, with_nearest_mode};
+use crate::text::dollars;
+use hints::{bad_cwd_hint, session_gone_hint, with_nearest_mode};
 
 /// Status in the answer for a job that does not exist.
 pub(crate) const NOT_FOUND: &str = "not_found";
@@ -207,8 +207,7 @@ errors! {
     /// The working directory cannot be used.
     BadCwd(path: PathBuf, why: String) => code "bad_cwd",
         message("invalid working directory '{}': {why}", path.display()),
-        hint("ls -ld {}  # make the directory, or start a job with --cwd in another one",
-            shell_word(&path.to_string_lossy()));
+        hint("{}", bad_cwd_hint(&path.to_string_lossy()));
     /// The configuration file, or a file that it names, cannot be used.
     BadConfig { place: String, why: String, hint: String } => code "bad_config",
         message("{place}: {why}"), hint("{hint}");
