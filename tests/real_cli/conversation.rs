@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::support::processes::{processes_of, program_of, send};
+use crate::support::processes::{is_alive, processes_of, program_of, send};
 use crate::support::real_claude::{Cli, RealSandbox};
 use crate::support::scripted_api::Step;
 use crate::support::{Answer, await_file, eventually};
@@ -158,7 +158,11 @@ fn recovers_the_conversation_of_a_killed_worker(cli: Cli) {
     await_file(&sandbox.path("up"));
     let session = sandbox.status("cut").text("sessionId").to_owned();
     eventually("the conversation", || is_on_disk(&sandbox, &session).then_some(()));
+    let claude = sandbox.claude_pid("cut");
     send(worker, Signal::SIGKILL);
+    // The kernel sends claude its signal when the worker is gone. Before that, claude could see its
+    // tool end, and report it to the API.
+    eventually("claude's end", || (!is_alive(claude)).then_some(()));
     sandbox.wait("cut").expect_end(1, "failed", Some("worker_died"));
     assert!(sandbox.status("cut").text("hint").contains("recover"));
 
