@@ -23,9 +23,6 @@ const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often [`run_with_timeout`] checks whether the program has ended.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Capacity of a pipe: what a program that has ended can have left in it.
-const PIPE_BYTES: usize = 64 << 10;
-
 /// Runs a program with `input` on its stdin. Returns the first `max_bytes` bytes of its output, on
 /// stdout or stderr, and how it ended. A program that still runs after `timeout` is killed with its
 /// process group, and its exit is `None`.
@@ -99,15 +96,16 @@ fn run(
     let mut buffer = [0; 4096];
     let mut open = true;
     loop {
+        // Before the look at the pipe: a program that has ended by now has written everything.
+        let status = child.try_wait()?;
         let is_readable = open && readable_within(reader.as_fd(), EXIT_POLL_INTERVAL);
         fault_point("run:looked");
         if is_readable {
             let length = reader.read(&mut buffer).unwrap_or(0);
             open = length > 0;
             output.extend_from_slice(&buffer[..length.min(max_bytes - output.len())]);
-        } else if let Some(status) = child.try_wait()? {
-            let rest = if open { rest_of(reader) } else { Vec::new() };
-            output.extend_from_slice(&rest[..rest.len().min(max_bytes - output.len())]);
+        } else if let Some(status) = status {
+            // Processes that the program started can hold the pipe indefinitely.
             let exit = Exit { code: status.code(), signal: status.signal() };
             return Ok((output, Some(exit)));
         } else if !open {
@@ -124,20 +122,6 @@ fn run(
         detach(child);
     }
     Ok((output, None))
-}
-
-/// Returns what a program that has ended left in the pipe: it may have written after the last look
-/// at it. Processes that the program left running may hold the pipe, and write to it, without end.
-fn rest_of(mut reader: &io::PipeReader) -> Vec<u8> {
-    let mut rest = Vec::new();
-    let mut buffer = [0; 4096];
-    while rest.len() < PIPE_BYTES && readable_within(reader.as_fd(), Duration::ZERO) {
-        match reader.read(&mut buffer).unwrap_or(0) {
-            0 => break,
-            length => rest.extend_from_slice(&buffer[..length]),
-        }
-    }
-    rest
 }
 
 #[cfg(test)]
