@@ -187,9 +187,10 @@ fn write_files(directory: &Path, bundled: &[BundledFile], dry_run: bool) -> Vec<
             FileState::Current => (FileAction::Unchanged, None),
             FileState::Foreign(why) => (FileAction::Refused, Some(why)),
             state => {
-                let done = match dry_run {
-                    true => Ok(FileAction::WouldWrite),
-                    false => file.write(directory).map(|()| FileAction::Written),
+                let done = if dry_run {
+                    Ok(FileAction::WouldWrite)
+                } else {
+                    file.write(directory).map(|()| FileAction::Written)
                 };
                 let replaced = (state == FileState::Outdated).then(|| REPLACED.to_owned());
                 done.map_or_else(

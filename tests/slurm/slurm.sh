@@ -14,7 +14,7 @@ cd "$SLURM_STAND_IN" || exit 1
 command=$(basename "$0")
 echo "$command $(echo "$*" | head -1)" >>calls
 fail() { echo "$command: error: $1" >&2; exit 1; }
-# Whoever reads a state meanwhile finds the old one or the new one.
+# A concurrent reader finds the old state or the new one.
 set_state() { echo "$2" >"$1.new$$" && mv "$1.new$$" "$1.state"; }
 [ -e down ] && [ "$command" != slurm.sh ] && fail "Unable to contact slurm controller (connect failure)"
 

@@ -75,9 +75,12 @@ pub(in crate::commands) fn engine_status(
     if ask == Ask::One || (is_missing && was_active_within(dir, record, MAX_AGE)) {
         found = find(kind, Some(&job), &job);
     }
-    let gone = || match job.is_name() {
-        true => unsubmitted(dir, record),
-        false => EngineStatus::Ended("gone from the queue".to_owned()),
+    let gone = || {
+        if job.is_name() {
+            unsubmitted(dir, record)
+        } else {
+            EngineStatus::Ended("gone from the queue".to_owned())
+        }
     };
     Some(found.map(|status| status.unwrap_or_else(gone)))
 }

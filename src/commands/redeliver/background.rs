@@ -32,7 +32,7 @@ enum RedeliveryReply {
 }
 
 /// Lets another process send the notifications of these jobs, and waits for it until `until`. What
-/// it has not delivered by then, it goes on with: of jobs that were named, that is an error.
+/// it has not delivered by then, it continues with: of jobs that were named, that is an error.
 ///
 /// # Errors
 /// The process could not be started, or has died.

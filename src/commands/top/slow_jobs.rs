@@ -11,7 +11,7 @@ use crate::store::{JobDir, Liveness};
 /// Why the state of a job takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slowness {
-    /// Its worker is gone: what is left of it is ended, and its verdict is written.
+    /// Its worker has ended without a verdict: its processes are killed, and the verdict is written.
     Lost,
     /// Its engine has to be asked.
     OnEngine,
