@@ -41,8 +41,7 @@ fn a_full_disk_during_a_job_is_reported() {
         sandbox.set("CLAUDE_SKILL_JOBS_DIR", disk.path("jobs"));
         sandbox.run(START);
         await_file(&sandbox.path("up"));
-        eventually("the reserve", || disk.path("jobs/j/.spare-3").exists().then_some(()));
-        disk.fill();
+        disk.fill_beside(&sandbox, "j");
         fs::write(sandbox.path("go"), "").unwrap();
         await_file(&sandbox.path("filled"));
         if status == "killed" {

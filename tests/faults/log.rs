@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::events;
 use crate::support::faults::Disk;
 use crate::support::processes::kill;
@@ -132,8 +134,7 @@ fn a_temporarily_full_disk_completes_no_lost_job() {
     let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
     await_file(&sandbox.path("up"));
     let job = disk.path("jobs/j");
-    await_file(&job.join(".spare-3"));
-    disk.fill();
+    disk.fill_beside(&sandbox, "j");
     fs::write(sandbox.path("go"), "").unwrap();
     eventually("the warning", || {
         sandbox.status("j")["warnings"].to_string().contains("output.log").then_some(())
@@ -153,6 +154,11 @@ fn a_pending_turn_does_not_end_with_the_previous_one() {
     let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
     await_file(&sandbox.path("up"));
     assert_eq!(sandbox.run(["send", "j", "--message", "more"]).code, 0);
+    // After the result the worker would not send it any more.
+    eventually("the message to be sent to claude", || {
+        let sent = |event: &Value| event["event"] == "message_sent";
+        events(&sandbox, "j").iter().any(sent).then_some(())
+    });
     fs::write(sandbox.path("go"), "").unwrap();
     await_file(&sandbox.job("j").join("inbox/.taken/0000000001.json"));
     kill(worker);

@@ -93,7 +93,8 @@ fn an_old_kernel_freezes_and_continues_a_job() {
     await_file(&sandbox.path("began-j"));
     let paused = sandbox.run(["pause", "--stop"]);
     assert_eq!((paused.code, &paused["stopped"]), (0, &json!(["j"])), "{paused:?}");
-    assert!(is_stopped(sandbox.claude_pid("j")));
+    let claude = sandbox.claude_pid("j");
+    eventually("the stop", || is_stopped(claude).then_some(()));
     fs::write(sandbox.path("go-j"), "").unwrap();
     assert_eq!(sandbox.run(["unpause"])["continued"], json!(["j"]));
     sandbox.wait("j").expect_end(0, "completed", None);

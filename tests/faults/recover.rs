@@ -13,10 +13,11 @@ use crate::support::{Answer, Sandbox, await_file, eventually, install, is_alive}
 
 #[test]
 fn refuses_to_recover_jobs_that_were_not_lost() {
-    let sandbox = Sandbox::new("read\ninit\nhang");
+    let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up-$JOB\nhang");
     sandbox.start("killed", &[]);
     sandbox.run(["kill", "killed"]);
     sandbox.start("live", &[]);
+    await_file(&sandbox.path("up-live"));
     let worker = sandbox.start("never", &["--no-recover"])["pid"].as_i64().unwrap() as i32;
     send(worker, Signal::SIGKILL);
     sandbox.script("read\nexit 1");

@@ -9,7 +9,7 @@ use std::process::Command;
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 
-use super::seccomp;
+use super::{Sandbox, seccomp};
 
 /// A small file system in memory, unmounted on drop.
 pub(crate) struct Disk(PathBuf);
@@ -32,6 +32,20 @@ impl Disk {
         for piece in [4096, 1] {
             while file.write_all(&vec![b'x'; piece]).is_ok() {}
         }
+    }
+
+    /// Fills the disk beside a running job, once the job has its reserve and its worker writes nothing
+    /// any more before there is new output.
+    #[track_caller]
+    pub(crate) fn fill_beside(&self, sandbox: &Sandbox, id: &str) {
+        let reserve = self.path(&format!("jobs/{id}/.spare-3"));
+        super::eventually("the reserve", || {
+            fs::metadata(&reserve).is_ok_and(|file| file.len() > 0).then_some(())
+        });
+        super::eventually("the save", || {
+            sandbox.status(id)["lastEventAt"].is_string().then_some(())
+        });
+        self.fill();
     }
 
     pub(crate) fn make_read_only(&self) {
