@@ -324,6 +324,7 @@ fn jobs_that_are_long_gone_cost_one_question() {
 fn a_node_runs_the_job_and_exits_as_it_ends() {
     let cluster = Cluster::new("init\nread\nresult Done.");
     assert_eq!(cluster.start("a", &[]).code, 0);
+    assert_eq!(cluster.sandbox.status("a").text("status"), "queued");
     let node = cluster.run_on_node("1");
     let waited = cluster.sandbox.wait("a");
     waited.expect_end(0, "completed", None);

@@ -7,7 +7,7 @@
 #   single      it has one node
 #   refuse      sbatch fails with this message              down       no command reaches the controller
 #   hang        squeue makes the file hangs, and waits until somebody opens this named pipe to write
-#   ID.requeue  the job is pending when its process has ended
+#   ID.requeue  the job is pending when its process is ended
 #   meanwhile   sbatch runs this script first
 # `slurm.sh run ID [RESTARTS]` is what a node does with a job.
 cd "$SLURM_STAND_IN" || exit 1
@@ -69,7 +69,9 @@ scancel)
   for id in $ids; do
     why='Job/step already completing or completed'
     case $(cut -d '|' -f 1 "$id.state" 2>/dev/null) in
-    RUNNING) kill -s "${signal:-TERM}" "$(cat "$id.pid")"; continue ;;
+    RUNNING)
+      [ -e "$id.requeue" ] && set_state "$id" 'PENDING|1||BeginTime'
+      kill -s "${signal:-TERM}" "$(cat "$id.pid")"; continue ;;
     PENDING) [ -z "$signal" ] && set_state "$id" 'CANCELLED|0||None'; continue ;;
     '') why='Invalid job id specified' ;;
     esac
