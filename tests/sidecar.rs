@@ -228,12 +228,16 @@ fn a_query_for_an_idle_session_is_its_next_message() {
     asked["keepAlive"] = true.into();
     first.write(&asked);
     assert_eq!(result(&until_result(&mut first)).unwrap(), "heard one");
-    // At once: the record may say a short time later that it is idle.
-    first.write(&query("s", "two"));
-    let output = until_result(&mut first);
-    assert_eq!(result(&output).unwrap(), "heard two");
-    assert_eq!(output[0]["type"], "agent_started");
+    // At once: the record may say a short time later that it is idle. The sidecar waits a second.
+    let begins = eventually("the query to be accepted", || {
+        first.write(&query("s", "two"));
+        let line = first.read_line();
+        (line["code"] != "job_exists").then_some(line)
+    });
+    assert_eq!(begins["type"], "agent_started");
+    assert_eq!(result(&until_result(&mut first)).unwrap(), "heard two");
     first.kill();
+    eventually("it to be idle", || (sandbox.status("s")["status"] == "idle").then_some(()));
     // A later sidecar reports only the new turn.
     let begins = fs::metadata(sandbox.job("s").join("output.log")).unwrap().len() as usize;
     let mut second = Sidecar::start(&sandbox);
