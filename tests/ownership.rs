@@ -21,8 +21,12 @@ use support::{Sandbox, await_file, eventually};
 /// Each claude adds a line to `begun`, and works until the file `go` exists.
 const GATED: &str = "append $DIR/begun x\ninit\nread $DIR/heard\ntouch $DIR/up\n\
     wait-file $DIR/go\nresult Done.";
-/// Milliseconds of a lease: renewal, expiry, stillness. Long enough for a busy machine.
-const LEASE: &str = "100 3000 6000";
+/// Milliseconds of a lease: renewal, expiry, stillness. Longer than any test.
+const LEASE: &str = "100 300000 600000";
+/// The variable with these times, of a sandbox in which a successor waits for the stillness.
+const LEASE_VARIABLE: &str = "CLAUDEJOB_TEST_LEASE";
+/// Its value: long enough for a busy machine.
+const SHORT_LEASE: &str = "100 10000 12000";
 
 /// Creates a job with an engine, as a caller of `start` does before it submits the job.
 fn submit(sandbox: &Sandbox) -> PathBuf {
@@ -66,8 +70,10 @@ impl Batch {
     }
 
     fn with_variables(mut command: Command, machine: &str, engine_job: &str) -> Command {
+        if command.get_envs().all(|(name, _)| name != LEASE_VARIABLE) {
+            command.env(LEASE_VARIABLE, LEASE);
+        }
         command
-            .env("CLAUDEJOB_TEST_LEASE", LEASE)
             .env("SLURM_JOB_ID", engine_job)
             .env("SLURMD_NODENAME", machine)
             .stdin(Stdio::null())
@@ -274,7 +280,8 @@ fn a_worker_waits_for_one_that_lives_elsewhere() {
 
 #[test]
 fn a_revived_owner_is_fenced() {
-    let sandbox = Sandbox::new(GATED);
+    let mut sandbox = Sandbox::new(GATED);
+    sandbox.set(LEASE_VARIABLE, SHORT_LEASE);
     submit(&sandbox);
     let frozen = Batch::start(&sandbox, "one");
     let claude = claude_of(&sandbox, 1);
@@ -301,7 +308,8 @@ fn a_revived_owner_is_fenced() {
 
 #[test]
 fn a_late_verdict_does_not_count() {
-    let sandbox = Sandbox::new("append $DIR/begun x\ninit\nread\nresult Done.");
+    let mut sandbox = Sandbox::new("append $DIR/begun x\ninit\nread\nresult Done.");
+    sandbox.set(LEASE_VARIABLE, SHORT_LEASE);
     submit(&sandbox);
     // Its claude has ended, and the verdict is written, but not published.
     let late = Batch::stop_at(&sandbox, "one", "7", "end:outcome-saved");
@@ -329,7 +337,9 @@ fn a_worker_killed_at_any_step_has_a_successor() {
         "end:outcome-saved",
         "end:linked",
     ] {
-        let sandbox = Sandbox::new("append $DIR/begun x\ninit\nread\nresult Done.");
+        let mut sandbox = Sandbox::new("append $DIR/begun x\ninit\nread\nresult Done.");
+        // One that has not yet locked its files is known to have ended only by its lease.
+        sandbox.set(LEASE_VARIABLE, SHORT_LEASE);
         submit(&sandbox);
         let worker = Batch::stop_at(&sandbox, "one", "7", point);
         let before = sandbox.status("j").text("status").to_owned();
@@ -393,7 +403,8 @@ fn reads_the_variables_of_the_file_on_its_machine() {
 #[test]
 #[ignore = "needs root and bindfs"]
 fn an_owner_without_the_file_server_ends_claude() {
-    let sandbox = Sandbox::new(GATED);
+    let mut sandbox = Sandbox::new(GATED);
+    sandbox.set(LEASE_VARIABLE, SHORT_LEASE);
     let shared = sandbox.path("shared");
     fs::DirBuilder::new().mode(0o700).create(&shared).unwrap();
     let (job, seen) = (submit(&sandbox), shared.join("j"));
