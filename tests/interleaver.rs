@@ -34,7 +34,7 @@ const SLOTS: usize = 6;
 /// Ids that are reused.
 const IDS: usize = 24;
 /// Longer than any job takes to end.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(240);
 /// The longest time for which a process is stopped.
 const MAX_STOP_MILLIS: u64 = 3_500;
 

@@ -18,6 +18,8 @@ use super::schema;
 
 /// No verb takes this long, not even a wait: one that does is stuck.
 const CALL_TIMEOUT: Duration = Duration::from_secs(240);
+/// Longer than the last processes of a test need to end on a busy machine.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Sandbox {
     directory: TempDir,
@@ -283,8 +285,8 @@ impl Drop for Sandbox {
                 let _ = self.command(["kill".as_ref(), entry.file_name().as_os_str()]).output();
             }
         }
-        // A worker that has released its lock may need a short time to exit.
-        let deadline = Instant::now() + Duration::from_secs(5);
+        // A worker that has released its lock may need a short time to exit, a notifier longer.
+        let deadline = Instant::now() + END_TIMEOUT;
         while !self.processes().is_empty() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
         }
