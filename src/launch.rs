@@ -15,7 +15,9 @@ pub(crate) use slurm::{config as slurm_config, setting as slurm_setting, submit_
 
 pub(crate) use cgroup_unit::SCOPE_PREFIX;
 pub(crate) use detach::{DetachMode, DetachPlan, lingers};
-pub(crate) use engine::{Engine, EngineError, EngineStates, EngineStatus, Submission, Wake};
+pub(crate) use engine::{
+    Engine, EngineError, EngineJob, EngineSignal, EngineStates, EngineStatus, Submission,
+};
 pub(crate) use local::{LaunchError, Launched, launch};
 pub(crate) use notifier::{spawn_notifier, spawn_notifier_if_idle};
 

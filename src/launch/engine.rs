@@ -8,27 +8,30 @@ use crate::store::JobDir;
 
 /// A scheduler that starts workers.
 ///
-/// Kubernetes would fit as well: `submit` creates a Job, `query` gets the pods, `cancel` deletes the
-/// Job, and `wake` returns false, because the worker looks into its inbox from time to time.
+/// Kubernetes would fit as well: `submit` creates a Job, `query` gets the pods, and `signal` deletes the
+/// Job or does nothing, because the worker looks into its inbox from time to time.
 pub(crate) trait Engine {
     /// Submits jobs, if possible several at once. Returns a result for each, up to the first that it
     /// does not accept and those that were submitted together with that one.
     fn submit(&self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>>;
 
-    /// Returns the states of these jobs, or of all jobs of the user, by their ids. One that is missing
-    /// has ended, and the engine has forgotten it.
+    /// Returns these jobs, or all jobs of the user, by their ids and by the names of their submissions.
+    /// One that is missing has ended, and the engine has forgotten it.
     fn query(&self, jobs: Option<&[EngineRef]>) -> Result<EngineStates, EngineError>;
 
-    /// Notifies the workers of running jobs, as far as there are any. Returns false if the engine cannot
-    /// do so: the workers look into their inboxes from time to time.
-    fn wake(&self, jobs: &[EngineRef], why: Wake) -> Result<bool, EngineError>;
-
-    /// Ends the jobs, or removes them before they start. Succeeds if they have ended.
-    fn cancel(&self, jobs: &[EngineRef]) -> Result<(), EngineError>;
+    /// Signals jobs, as far as they have ids and have not ended.
+    fn signal(&self, jobs: &[EngineRef], signal: EngineSignal) -> Result<(), EngineError>;
 }
 
-/// The states of jobs by the engine's ids.
-pub(crate) type EngineStates = HashMap<String, EngineStatus>;
+/// What an engine knows about jobs.
+pub(crate) type EngineStates = HashMap<String, EngineJob>;
+
+/// A job as its engine knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EngineJob {
+    pub id: String,
+    pub status: EngineStatus,
+}
 
 /// A job to submit.
 #[derive(Clone, Debug)]
@@ -55,10 +58,15 @@ pub(crate) enum EngineStatus {
     Unknown,
 }
 
-/// Why a worker is notified.
+/// What a job, or its worker, is to do. An engine may be unable to notify workers: these look into their
+/// inboxes from time to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wake {
+pub(crate) enum EngineSignal {
+    /// The job is to end, or not to start.
+    End,
+    /// The worker is to kill its claude.
     Kill,
+    /// The worker is to look into its inbox.
     Inbox,
 }
 

@@ -1,12 +1,13 @@
 //! Slurm as an engine: `sbatch`, `squeue` and `scancel`, which are found on PATH.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::engine::{Engine, EngineError, EngineStates, EngineStatus, Submission, Wake};
+use super::engine::{
+    Engine, EngineError, EngineJob, EngineSignal, EngineStates, EngineStatus, Submission,
+};
 use crate::claude;
 use crate::hidden_verbs;
 use crate::job::{EngineKind, EngineOptions, EngineRef, SUBMISSION};
@@ -88,44 +89,6 @@ impl Slurm {
             Err(error) => vec![Err(error); jobs.len()],
         }
     }
-
-    /// Returns the lines about these jobs, or about all of the user.
-    fn queue(self, jobs: Option<&[EngineRef]>) -> Result<String, EngineError> {
-        let (option, value) = match jobs {
-            Some(jobs) if jobs.len() <= MAX_NAMED_JOBS && !has_names(jobs) => {
-                ("-j", ids(jobs).collect::<Vec<_>>().join(","))
-            }
-            _ => ("-u", nix::unistd::geteuid().to_string()),
-        };
-        match self.run("squeue", ["-h", "-r", "-t", "all", "-O", QUEUE_FORMAT, option, &value]) {
-            Err(error) if is_gone(&error) => Ok(String::new()),
-            output => output,
-        }
-    }
-
-    /// Returns these jobs by their ids, without those that were not submitted.
-    fn with_ids(self, jobs: &[EngineRef]) -> Result<Vec<EngineRef>, EngineError> {
-        let output = if has_names(jobs) { self.queue(None)? } else { String::new() };
-        let lines = output.lines().filter_map(QueueLine::parse);
-        let ids: HashMap<String, &str> =
-            lines.filter_map(|line| Some((line.name()?, line.id))).collect();
-        let by_id = |job: &EngineRef| match ids.get(&job.id) {
-            Some(id) => Some(EngineRef::from_id((*id).to_owned())),
-            None => Some(job.clone()).filter(|job| !job.is_name()),
-        };
-        Ok(jobs.iter().filter_map(by_id).collect())
-    }
-
-    /// Signals jobs, as many as possible by one command. It does so with those that have not ended.
-    fn scancel(self, options: &[&str], jobs: &[EngineRef]) -> Result<(), EngineError> {
-        for jobs in self.with_ids(jobs)?.chunks(MAX_NAMED_JOBS) {
-            match self.run("scancel", options.iter().copied().chain(ids(jobs))) {
-                Err(error) if !is_gone(&error) => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Engine for Slurm {
@@ -142,30 +105,34 @@ impl Engine for Slurm {
     }
 
     fn query(&self, jobs: Option<&[EngineRef]>) -> Result<EngineStates, EngineError> {
-        self.queue(jobs).map(|output| states(&output))
-    }
-
-    fn wake(&self, jobs: &[EngineRef], why: Wake) -> Result<bool, EngineError> {
-        let signal = match why {
-            Wake::Kill => "USR1",
-            Wake::Inbox => "USR2",
+        let (option, value) = match jobs {
+            Some(jobs) if jobs.len() <= MAX_NAMED_JOBS && !jobs.iter().any(EngineRef::is_name) => {
+                ("-j", jobs.iter().map(|job| job.id.as_str()).collect::<Vec<_>>().join(","))
+            }
+            _ => ("-u", nix::unistd::geteuid().to_string()),
         };
-        // To the batch process alone, which is the worker.
-        self.scancel(&["-b", "-s", signal], jobs).map(|()| true)
+        match self.run("squeue", ["-h", "-r", "-t", "all", "-O", QUEUE_FORMAT, option, &value]) {
+            Err(error) if is_gone(&error) => Ok(EngineStates::new()),
+            output => output.map(|output| states(&output)),
+        }
     }
 
-    fn cancel(&self, jobs: &[EngineRef]) -> Result<(), EngineError> {
-        self.scancel(&[], jobs)
+    fn signal(&self, jobs: &[EngineRef], signal: EngineSignal) -> Result<(), EngineError> {
+        let options: &[&str] = match signal {
+            EngineSignal::End => &[],
+            // To the batch process alone, which is the worker.
+            EngineSignal::Kill => &["-b", "-s", "USR1"],
+            EngineSignal::Inbox => &["-b", "-s", "USR2"],
+        };
+        let ids = jobs.iter().filter(|job| !job.is_name()).map(|job| job.id.as_str());
+        for ids in ids.collect::<Vec<_>>().chunks(MAX_NAMED_JOBS) {
+            match self.run("scancel", options.iter().chain(ids)) {
+                Err(error) if !is_gone(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
-}
-
-/// Returns the ids of jobs.
-fn ids(jobs: &[EngineRef]) -> impl Iterator<Item = &str> {
-    jobs.iter().map(|job| job.id.as_str())
-}
-
-fn has_names(jobs: &[EngineRef]) -> bool {
-    jobs.iter().any(EngineRef::is_name)
 }
 
 /// Returns a new name for the submission of these jobs.
@@ -233,56 +200,32 @@ pub(crate) fn setting<'a>(config: &'a str, name: &str) -> Option<&'a str> {
     settings.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
 }
 
-/// A line of `squeue` about a job.
-struct QueueLine<'a> {
-    id: &'a str,
-    state: &'a str,
-    restarts: &'a str,
-    node: &'a str,
-    why: &'a str,
-    comment: &'a str,
-}
-
-impl<'a> QueueLine<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
+/// Returns the jobs in the output of `squeue`, by their ids and by the names of their submissions.
+fn states(output: &str) -> EngineStates {
+    let mut states = EngineStates::new();
+    for line in output.lines() {
         let fields: Vec<&str> = line.splitn(6, '|').collect();
-        let [id, state, restarts, node, why, comment] = *fields.as_slice() else { return None };
-        Some(Self { id, state, restarts, node, why, comment })
-    }
-
-    /// Returns the name by which it was submitted.
-    fn name(&self) -> Option<String> {
-        let task = self.id.split_once('_').map_or(String::new(), |(_, task)| format!("_{task}"));
-        self.comment.starts_with(SUBMISSION).then(|| format!("{}{task}", self.comment))
-    }
-
-    fn status(&self) -> EngineStatus {
-        match self.state {
+        let [id, state, restarts, node, why, comment] = *fields.as_slice() else { continue };
+        let status = match state {
             "PENDING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" => {
-                EngineStatus::Pending(self.why.to_owned())
+                EngineStatus::Pending(why.to_owned())
             }
             "BOOT_FAIL" | "CANCELLED" | "COMPLETED" | "DEADLINE" | "FAILED" | "NODE_FAIL"
             | "OUT_OF_MEMORY" | "PREEMPTED" | "REVOKED" | "TIMEOUT" => {
-                EngineStatus::Ended(self.state.to_owned())
+                EngineStatus::Ended(state.to_owned())
             }
             // Also in a state that only a newer Slurm knows: it has not ended.
             _ => EngineStatus::Running {
-                node: self.node.to_owned(),
-                restarts: self.restarts.parse().unwrap_or_default(),
+                node: node.to_owned(),
+                restarts: restarts.parse().unwrap_or_default(),
             },
+        };
+        let job = EngineJob { id: id.to_owned(), status };
+        if comment.starts_with(SUBMISSION) {
+            let task = id.split_once('_').map_or(String::new(), |(_, task)| format!("_{task}"));
+            states.insert(format!("{comment}{task}"), job.clone());
         }
-    }
-}
-
-/// Returns the states of the jobs in the output of `squeue`, by their ids and by their names.
-fn states(output: &str) -> EngineStates {
-    let mut states = HashMap::new();
-    for line in output.lines().filter_map(QueueLine::parse) {
-        let status = line.status();
-        if let Some(name) = line.name() {
-            states.insert(name, status.clone());
-        }
-        states.insert(line.id.to_owned(), status);
+        states.insert(id.to_owned(), job);
     }
     states
 }

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use super::{Check, node};
 use crate::job::{EngineKind, EngineRef};
 use crate::launch::{
-    Engine, EngineError, EngineStatus, engine, slurm_config, slurm_setting, submit_probe,
+    Engine, EngineError, EngineSignal, EngineStatus, engine, slurm_config, slurm_setting,
+    submit_probe,
 };
 use crate::process::machine::{self, Medium};
 use crate::text::{clip, shell_quote, shell_word};
@@ -160,7 +161,7 @@ fn probe(root: &Path, request: &ProbeRequest) -> Vec<Check> {
     let mut probe = Probe { request, engine, dir, jobs: Vec::new() };
     let checks = probe.checks(root);
     // The first one holds its locks until then.
-    let _ = probe.engine.cancel(&probe.jobs);
+    let _ = probe.engine.signal(&probe.jobs, EngineSignal::End);
     let _ = fs::remove_dir_all(&probe.dir);
     checks
 }
@@ -231,7 +232,8 @@ impl Probe<'_> {
             if let Ok(answer) = serde_json::from_str(&text) {
                 return Ok(answer);
             }
-            let why = match states.map_err(|error| error.to_string())?.remove(&job.id) {
+            let known = states.map_err(|error| error.to_string())?.remove(&job.id);
+            let why = match known.map(|known| known.status) {
                 Some(EngineStatus::Running { node, .. }) => format!("no answer from {node}"),
                 Some(EngineStatus::Pending(why)) => format!("no node was free ({why})"),
                 _ if text.is_empty() => {

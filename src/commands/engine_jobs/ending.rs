@@ -9,7 +9,9 @@ use crate::commands::parallel::for_each_job;
 use crate::error::Error;
 use crate::finalize::end_on_engine;
 use crate::job::{EngineRef, Reason, Record, Status, Verdict};
-use crate::launch::{Engine, EngineError, EngineStates, EngineStatus, Wake, engine};
+use crate::launch::{
+    Engine, EngineError, EngineJob, EngineSignal, EngineStates, EngineStatus, engine,
+};
 use crate::store::{ENGINE_LOG, JobDir};
 use crate::text::{last_line, one_line};
 
@@ -60,18 +62,20 @@ impl Victim {
 
     /// Whether it is live and has a worker.
     fn is_running(&mut self, states: &EngineStates) -> bool {
-        if let Some(job) = &self.job
-            && let Some(EngineStatus::Running { node, .. }) = states.get(&job.id)
+        self.doubt = None;
+        let known = self.job.as_ref().and_then(|job| states.get(&job.id));
+        let Some(EngineJob { id, status }) = known else { return false };
+        // The engine cannot cancel a job by the name of its submission.
+        self.job = Some(EngineRef::from_id(id.clone()));
+        if let EngineStatus::Running { node, .. } = status
             && self.record.status.is_live()
         {
             self.doubt = Some(format!(
                 "node {node} does not answer; the job is not started again, and what runs there ends \
                  itself within 60 s, or when the node returns"
             ));
-            return true;
         }
-        self.doubt = None;
-        false
+        self.doubt.is_some()
     }
 }
 
@@ -104,7 +108,7 @@ fn kill_by(
     if asked.is_empty() {
         return Ok(());
     }
-    let _ = engine.wake(&references(&asked), Wake::Kill);
+    let _ = engine.signal(&references(&asked), EngineSignal::Kill);
     let patience = until.checked_sub(CANCEL_TIME).unwrap_or(until);
     while asked.iter_mut().any(|victim| victim.is_open()) && Instant::now() < patience {
         thread::sleep(POLL_INTERVAL);
@@ -144,7 +148,7 @@ fn end(engine: &dyn Engine, victims: &[&mut Victim]) -> Result<(), EngineError> 
     for_each_job(victims, MAX_THREADS, |victim| {
         end_on_engine(&victim.dir, victim.record.clone(), Some(Verdict::Killed));
     });
-    engine.cancel(&references(victims))
+    engine.signal(&references(victims), EngineSignal::End)
 }
 
 fn references(victims: &[&mut Victim]) -> Vec<EngineRef> {
@@ -160,6 +164,6 @@ pub(in crate::commands) fn wake(dir: &JobDir, record: &Record) {
         && let Some(job) = reference(dir, record)
         && let Ok(engine) = engine(kind, COMMAND_TIMEOUT)
     {
-        let _ = engine.wake(&[job], Wake::Inbox);
+        let _ = engine.signal(&[job], EngineSignal::Inbox);
     }
 }

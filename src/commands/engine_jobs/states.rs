@@ -123,7 +123,7 @@ fn find(
         (Instant::now(), answer)
     });
     match answer {
-        Ok(states) => Ok(states.get(&job.id).cloned()),
+        Ok(states) => Ok(states.get(&job.id).map(|job| job.status.clone())),
         Err(error) => Err(error.clone()),
     }
 }

@@ -30,9 +30,10 @@ fn reads_the_states_of_jobs() {
             EngineStatus::Pending("ReqNodeNotAvail, UnavailableNodes:n1".to_owned()),
         ),
     ] {
-        assert_eq!(states.get(id), Some(&expected), "{id}");
+        assert_eq!(states[id].status, expected, "{id}");
     }
     assert_eq!(states.len(), 9);
+    assert_eq!(states["claudejob:a:ff_2"].id, "15_2");
 }
 
 #[test]
