@@ -10,8 +10,7 @@ mod slurm;
 use std::time::Duration;
 
 use crate::job::EngineKind;
-use slurm::Slurm;
-pub(crate) use slurm::{config as slurm_config, setting as slurm_setting, submit_probe};
+pub(crate) use slurm::{Slurm, setting as slurm_setting};
 
 pub(crate) use cgroup_unit::SCOPE_PREFIX;
 pub(crate) use detach::{DetachMode, DetachPlan, lingers};

@@ -1,7 +1,6 @@
 //! Slurm as an engine: `sbatch`, `squeue` and `scancel`, which are found on PATH.
 
 use std::ffi::OsStr;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -41,9 +40,9 @@ const GONE: [&str; 2] = ["Invalid job id", "already completing or completed"];
 
 /// The Slurm cluster of this machine.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slurm {
+pub(crate) struct Slurm {
     /// Time limit of each command.
-    pub(super) timeout: Duration,
+    pub timeout: Duration,
 }
 
 impl Slurm {
@@ -70,11 +69,28 @@ impl Slurm {
         Err(error(message(&output.stderr)))
     }
 
+    /// Returns the cluster's settings.
+    pub(crate) fn config(self) -> Result<String, EngineError> {
+        self.run("scontrol", ["show", "config"])
+    }
+
     /// Returns how many tasks an array may have.
     fn max_array_size(self) -> usize {
-        let config = config(self.timeout);
+        let config = self.config();
         let size = config.ok().and_then(|text| setting(&text, "MaxArraySize")?.parse().ok());
         size.unwrap_or(DEFAULT_MAX_ARRAY_SIZE)
+    }
+
+    /// Submits a job, or the tasks of an array, and returns the id.
+    pub(crate) fn sbatch(self, arguments: &[String]) -> Result<String, EngineError> {
+        let output = self.run("sbatch", arguments)?;
+        // `ID` or `ID;CLUSTER`. A site's plugin may print lines before.
+        let id = output.lines().last().and_then(|line| line.split(';').next()).unwrap_or_default();
+        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+            let why = format!("it printed no job id: {}", one_line(&output, 200));
+            return Err(EngineError { may_have_worked: true, ..EngineError::new("sbatch", why) });
+        }
+        Ok(id.to_owned())
     }
 
     /// Submits one job, or several with the same options as an array.
@@ -84,7 +100,7 @@ impl Slurm {
         for (job, reference) in jobs.iter().zip(tasks(&name, jobs.len())) {
             let _ = job.dir.save_engine_ref(&reference);
         }
-        match self.run("sbatch", arguments(jobs, &name)).and_then(|output| printed_id(&output)) {
+        match self.sbatch(&arguments(jobs, &name)) {
             Ok(id) => tasks(&id, jobs.len()).map(Ok).collect(),
             Err(error) => vec![Err(error); jobs.len()],
         }
@@ -158,40 +174,6 @@ fn message(stderr: &[u8]) -> String {
         "" => "it failed without a message".to_owned(),
         line => one_line(line.split_once(" error: ").map_or(line, |(_, message)| message), 300),
     }
-}
-
-/// Returns the cluster's settings.
-pub(crate) fn config(timeout: Duration) -> Result<String, EngineError> {
-    Slurm { timeout }.run("scontrol", ["show", "config"])
-}
-
-/// Submits a short job that runs this program with these words as `sh` takes them, and with these arguments
-/// for `sbatch`. It writes to the file `output`.
-pub(crate) fn submit_probe(
-    words: &str,
-    output: &Path,
-    arguments: &[String],
-    timeout: Duration,
-) -> Result<EngineRef, EngineError> {
-    let program = shell_quote(&claude::own_executable().to_string_lossy());
-    let output = output.to_string_lossy().replace('%', "%%");
-    let mut all = vec!["--chdir=/".to_owned()];
-    all.extend_from_slice(arguments);
-    let fixed = ["--parsable", "--export=NONE", "--job-name=claudejob-probe", "--time=5"];
-    all.extend(fixed.map(str::to_owned));
-    all.extend([format!("--output={output}"), format!("--wrap=exec {program} {words}")]);
-    printed_id(&Slurm { timeout }.run("sbatch", &all)?).map(EngineRef::from_id)
-}
-
-/// Returns the id that `sbatch` has printed: `ID` or `ID;CLUSTER`. A site's plugin may print lines
-/// before.
-fn printed_id(output: &str) -> Result<String, EngineError> {
-    let id = output.lines().last().and_then(|line| line.split(';').next()).unwrap_or_default();
-    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
-        let why = format!("it printed no job id: {}", one_line(output, 200));
-        return Err(EngineError { may_have_worked: true, ..EngineError::new("sbatch", why) });
-    }
-    Ok(id.to_owned())
 }
 
 /// Returns a value of the cluster's settings.

@@ -8,16 +8,14 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::{Check, node};
-use crate::job::{EngineKind, EngineRef};
-use crate::launch::{
-    Engine, EngineError, EngineSignal, EngineStatus, engine, slurm_config, slurm_setting,
-    submit_probe,
-};
+use crate::claude;
+use crate::job::EngineRef;
+use crate::launch::{Engine, EngineError, EngineSignal, EngineStatus, Slurm, slurm_setting};
 use crate::process::machine::{self, Medium};
 use crate::text::{clip, shell_quote, shell_word};
 
-/// Time limit of a question to Slurm.
-const CONFIG_TIMEOUT: Duration = Duration::from_secs(15);
+/// The cluster, with the time limit of a question.
+const SLURM: Slurm = Slurm { timeout: Duration::from_secs(15) };
 /// Time limit of the probe: it may have to wait for a node.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(180);
 /// The same for a second node.
@@ -41,7 +39,7 @@ pub(super) struct ProbeRequest {
 
 /// Checks the cluster and, if that is requested, nodes.
 pub(super) fn checks(root: &Path, probe: Option<&ProbeRequest>) -> Vec<Check> {
-    let config = match slurm_config(CONFIG_TIMEOUT) {
+    let config = match SLURM.config() {
         Ok(config) => config,
         Err(error) => return vec![unreachable(&error)],
     };
@@ -138,7 +136,6 @@ struct NodeCheck {
 /// A job that checks a node, with the directory in which nodes meet.
 struct Probe<'a> {
     request: &'a ProbeRequest,
-    engine: Box<dyn Engine>,
     dir: PathBuf,
     jobs: Vec<EngineRef>,
 }
@@ -150,18 +147,14 @@ fn probe(root: &Path, request: &ProbeRequest) -> Vec<Check> {
         let detail = "not tried: the jobs directory does not exist yet";
         return vec![Check::warning(NODE_CHECK, detail, hint)];
     }
-    let engine = match engine(EngineKind::Slurm, CONFIG_TIMEOUT) {
-        Ok(engine) => engine,
-        Err(error) => return vec![Check::unknown(NODE_CHECK, error)],
-    };
     let dir = root.join(format!(".probe-{}", uuid::Uuid::new_v4().simple()));
     if let Err(error) = fs::create_dir(&dir) {
         return vec![Check::unknown(NODE_CHECK, error)];
     }
-    let mut probe = Probe { request, engine, dir, jobs: Vec::new() };
+    let mut probe = Probe { request, dir, jobs: Vec::new() };
     let checks = probe.checks(root);
     // The first one holds its locks until then.
-    let _ = probe.engine.signal(&probe.jobs, EngineSignal::End);
+    let _ = SLURM.signal(&probe.jobs, EngineSignal::End);
     let _ = fs::remove_dir_all(&probe.dir);
     checks
 }
@@ -221,13 +214,12 @@ impl Probe<'_> {
             words += &format!(" --env-file {}", quoted(file));
         }
         words += &format!(" --on-node {}{word}", quoted(&self.dir));
-        let arguments = [&self.request.arguments, arguments].concat();
-        let job = submit_probe(&words, &output, &arguments, CONFIG_TIMEOUT);
-        let job = job.map_err(|error| error.to_string())?;
+        let arguments = [self.request.arguments.as_slice(), arguments].concat();
+        let job = submit(&words, &output, arguments).map_err(|error| error.to_string())?;
         self.jobs.push(job.clone());
         let until = Instant::now() + timeout;
         loop {
-            let states = self.engine.query(Some(std::slice::from_ref(&job)));
+            let states = SLURM.query(Some(std::slice::from_ref(&job)));
             let text = fs::read_to_string(&output).unwrap_or_default();
             if let Ok(answer) = serde_json::from_str(&text) {
                 return Ok(answer);
@@ -252,4 +244,20 @@ impl Probe<'_> {
             thread::sleep(POLL_INTERVAL);
         }
     }
+}
+
+/// Submits a short job that runs this program with these words as `sh` takes them, and with these arguments
+/// for `sbatch`. It writes to the file `output`.
+fn submit(
+    words: &str,
+    output: &Path,
+    mut arguments: Vec<String>,
+) -> Result<EngineRef, EngineError> {
+    let program = shell_quote(&claude::own_executable().to_string_lossy());
+    let output = output.to_string_lossy().replace('%', "%%");
+    arguments.insert(0, "--chdir=/".to_owned());
+    let fixed = ["--parsable", "--export=NONE", "--job-name=claudejob-probe", "--time=5"];
+    arguments.extend(fixed.map(str::to_owned));
+    arguments.extend([format!("--output={output}"), format!("--wrap=exec {program} {words}")]);
+    SLURM.sbatch(&arguments).map(EngineRef::from_id)
 }
