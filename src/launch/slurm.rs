@@ -92,30 +92,27 @@ impl Slurm {
         }
         Ok(id.to_owned())
     }
-
-    /// Submits one job, or several with the same options as an array.
-    fn submit_together(self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>> {
-        let name = submission_name(jobs);
-        // If this process dies before it knows the ids, the jobs are found by this name.
-        for (job, reference) in jobs.iter().zip(tasks(&name, jobs.len())) {
-            let _ = job.dir.save_engine_ref(&reference);
-        }
-        match self.sbatch(&arguments(jobs, &name)) {
-            Ok(id) => tasks(&id, jobs.len()).map(Ok).collect(),
-            Err(error) => vec![Err(error); jobs.len()],
-        }
-    }
 }
 
 impl Engine for Slurm {
     fn submit(&self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>> {
         let most = if jobs.len() > 1 { self.max_array_size() } else { 1 };
         let mut results = Vec::new();
-        let mut rest = jobs;
-        while !rest.is_empty() && !results.iter().any(Result::is_err) {
-            let (together, others) = rest.split_at(count_of_array(rest, most));
-            results.extend(self.submit_together(together));
-            rest = others;
+        while let [first, ..] = &jobs[results.len()..]
+            && results.iter().all(Result::is_ok)
+        {
+            let rest = &jobs[results.len()..];
+            let jobs = &rest[..count_of_array(first, rest, most)];
+            let word = uuid::Uuid::new_v4().simple();
+            let name = format!("{SUBMISSION}{}:{word}", first.dir.id());
+            // If this process dies before it knows the ids, the jobs are found by this name.
+            for (job, reference) in jobs.iter().zip(tasks(&name, jobs.len())) {
+                let _ = job.dir.save_engine_ref(&reference);
+            }
+            match self.sbatch(&arguments(first, jobs, &name)) {
+                Ok(id) => results.extend(tasks(&id, jobs.len()).map(Ok)),
+                Err(error) => results.resize(results.len() + jobs.len(), Err(error)),
+            }
         }
         results
     }
@@ -149,12 +146,6 @@ impl Engine for Slurm {
         }
         Ok(())
     }
-}
-
-/// Returns a new name for the submission of these jobs.
-fn submission_name(jobs: &[Submission<'_>]) -> String {
-    let id = jobs.first().map_or("", |job| job.dir.id().as_str());
-    format!("{SUBMISSION}{id}:{}", uuid::Uuid::new_v4().simple())
 }
 
 /// Returns what one job with this id or name is called, or each task of an array.
@@ -214,8 +205,7 @@ fn states(output: &str) -> EngineStates {
 
 /// Returns how many of the first jobs, at least one, can be the tasks of one array: those with the same
 /// options.
-fn count_of_array(jobs: &[Submission<'_>], most: usize) -> usize {
-    let Some(first) = jobs.first() else { return 0 };
+fn count_of_array(first: &Submission<'_>, jobs: &[Submission<'_>], most: usize) -> usize {
     let options = shared_options(first);
     let mut bytes = 0;
     let fits = |job: &&Submission<'_>| {
@@ -226,14 +216,15 @@ fn count_of_array(jobs: &[Submission<'_>], most: usize) -> usize {
     jobs.iter().take(most).take_while(fits).count().max(1)
 }
 
-/// Returns how many tasks of the job's array may run at the same time; 0 for no limit.
-fn task_limit(job: &Submission<'_>) -> u32 {
+/// Returns the limit of the tasks of the job's array that may run at the same time, as `--array` takes it.
+fn task_limit(job: &Submission<'_>) -> String {
     let queue = &job.spec.queue_options;
-    match (&queue.group, queue.max_parallel) {
+    let limit = match (&queue.group, queue.max_parallel) {
         (Some(_), 0) => queue.group_limit,
         (Some(_), most) => most.min(queue.group_limit),
         (None, most) => most,
-    }
+    };
+    if limit == 0 { String::new() } else { format!("%{limit}") }
 }
 
 /// Returns the options of `sbatch` that do not depend on the job's name.
@@ -249,10 +240,8 @@ fn shared_options(job: &Submission<'_>) -> Vec<String> {
     }
     options.extend(engine.args);
     // These prevail over options of the caller: the environment could bring a key into Slurm's files.
-    let export = match engine.export_env.as_slice() {
-        [] => "NONE".to_owned(),
-        names => names.join(","),
-    };
+    let names = engine.export_env.join(",");
+    let export = if names.is_empty() { "NONE" } else { &names };
     options.extend(["--parsable", "--open-mode=append", "--get-user-env"].map(str::to_owned));
     options.push(format!("--export={export}"));
     // The worker waits for those without an id.
@@ -269,8 +258,7 @@ fn shared_options(job: &Submission<'_>) -> Vec<String> {
 }
 
 /// Returns the arguments of `sbatch` for one job, or for several with the same options.
-fn arguments(jobs: &[Submission<'_>], name: &str) -> Vec<String> {
-    let Some(first) = jobs.first() else { return Vec::new() };
+fn arguments(first: &Submission<'_>, jobs: &[Submission<'_>], name: &str) -> Vec<String> {
     let id = first.dir.id();
     let mut arguments = shared_options(first);
     if first.spec.queue_options.group.is_none() {
@@ -281,11 +269,7 @@ fn arguments(jobs: &[Submission<'_>], name: &str) -> Vec<String> {
         let log = one.dir.file(ENGINE_LOG).to_string_lossy().replace('%', "%%");
         arguments.push(format!("--output={log}"));
     } else {
-        let most = match task_limit(first) {
-            0 => String::new(),
-            limit => format!("%{limit}"),
-        };
-        arguments.push(format!("--array=0-{}{most}", jobs.len() - 1));
+        arguments.push(format!("--array=0-{}{}", jobs.len() - 1, task_limit(first)));
         // Each task has its own log, which the script opens.
         arguments.push("--output=/dev/null".to_owned());
     }
