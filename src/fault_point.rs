@@ -1,5 +1,5 @@
 //! Named points at which a debug build can be stopped, so that a test can interrupt a program
-//! between any two steps. In a release build they do not exist.
+//! between any two steps, and numbers that a test can set. In a release build they do not exist.
 
 /// Environment variable with the name of the point at which the process stops itself (SIGSTOP).
 #[cfg(debug_assertions)]
@@ -40,6 +40,19 @@ pub(crate) fn fault_point(name: &str) {
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub(crate) fn fault_point(_name: &str) {}
+
+/// Returns the number in this environment variable, by which a test changes a time.
+#[cfg(debug_assertions)]
+pub(crate) fn test_number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Returns `None` in a release build.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn test_number(_variable: &str) -> Option<u64> {
+    None
+}
 
 /// What a unit test does at each fault point of a thread, such as to let another thread run.
 #[cfg(test)]

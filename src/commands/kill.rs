@@ -199,8 +199,8 @@ fn kill_until(store: &Store, id: &JobId, until: Instant) -> Result<KillAnswer, E
         }
         loaded => loaded,
     }?;
-    if record.spec.engine.is_some() {
-        let killed = engine_jobs::kill(vec![(dir, record)], until).pop();
+    if let Some(kind) = engine_jobs::kind(&record.spec) {
+        let killed = engine_jobs::kill(kind, vec![(dir, record)], until).pop();
         return answer_of_engine(store, id, killed.unwrap_or(Ok(None)));
     }
     refuse_other_host(&dir, &record)?;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::sleep_to;
 use super::wake_source::{WakeSource, woken};
+use crate::fault_point::test_number;
 use crate::store::JobDir;
 
 /// How often to check the inbox if it has no wake FIFO.
@@ -12,16 +13,11 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const SHARED_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Variable for tests: the latter in milliseconds.
-#[cfg(debug_assertions)]
 const TEST_INTERVAL: &str = "CLAUDEJOB_TEST_INBOX_POLL";
 
 /// Returns how often to check the inbox of a job with an engine.
 fn shared_poll_interval() -> Duration {
-    #[cfg(debug_assertions)]
-    if let Some(ms) = std::env::var(TEST_INTERVAL).ok().and_then(|text| text.parse().ok()) {
-        return Duration::from_millis(ms);
-    }
-    SHARED_POLL_INTERVAL
+    test_number(TEST_INTERVAL).map_or(SHARED_POLL_INTERVAL, Duration::from_millis)
 }
 
 /// How the worker notices new messages.

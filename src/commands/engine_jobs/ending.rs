@@ -8,7 +8,7 @@ use super::{from_engine_error, kind};
 use crate::commands::parallel::for_each_job;
 use crate::error::Error;
 use crate::finalize::end_on_engine;
-use crate::job::{EngineRef, Reason, Record, Status, Verdict};
+use crate::job::{EngineKind, EngineRef, Reason, Record, Status, Verdict};
 use crate::launch::{
     Engine, EngineError, EngineJob, EngineSignal, EngineStates, EngineStatus, engine,
 };
@@ -82,12 +82,10 @@ impl Victim {
 /// Ends these jobs for good, with as few calls of their engine as possible. Returns for each why it is
 /// not certain that none of its processes runs any more.
 pub(in crate::commands) fn kill(
+    kind: EngineKind,
     jobs: Vec<(JobDir, Record)>,
     until: Instant,
 ) -> Vec<Result<Option<String>, Error>> {
-    let Some(kind) = jobs.first().and_then(|(_, record)| kind(&record.spec)) else {
-        return Vec::new();
-    };
     let victim = |(dir, record)| Victim { dir, record, job: None, doubt: None };
     let mut victims: Vec<Victim> = jobs.into_iter().map(victim).collect();
     let killed = engine(kind, COMMAND_TIMEOUT)
@@ -105,9 +103,6 @@ fn kill_by(
     until: Instant,
 ) -> Result<(), EngineError> {
     let mut asked = end_idle(engine, victims)?;
-    if asked.is_empty() {
-        return Ok(());
-    }
     let _ = engine.signal(&references(&asked), EngineSignal::Kill);
     let patience = until.checked_sub(CANCEL_TIME).unwrap_or(until);
     while asked.iter_mut().any(|victim| victim.is_open()) && Instant::now() < patience {
@@ -133,14 +128,10 @@ fn end_idle<'a>(
     victims.retain_mut(|victim| victim.is_open());
     let jobs = references(&victims);
     let states = if jobs.is_empty() { EngineStates::new() } else { engine.query(Some(&jobs))? };
-    let mut running = Vec::new();
-    let mut idle = Vec::new();
-    for victim in victims {
-        if victim.is_running(&states) { running.push(victim) } else { idle.push(victim) }
-    }
+    let idle = victims.extract_if(.., |victim| !victim.is_running(&states));
     // No worker has begun, and one that begins finds the verdict.
-    let _ = end(engine, &idle);
-    Ok(running)
+    let _ = end(engine, &idle.collect::<Vec<_>>());
+    Ok(victims)
 }
 
 /// Records that the jobs were killed, and cancels them.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::kind;
 use crate::clock;
+use crate::fault_point::test_number;
 use crate::job::{EngineKind, EngineRef, Record};
 use crate::launch::{EngineError, EngineStates, EngineStatus, engine};
 use crate::store::JobDir;
@@ -13,7 +14,6 @@ use crate::store::JobDir;
 /// Time limit of a question to an engine.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Environment variable by which tests change it: a number of seconds.
-#[cfg(debug_assertions)]
 const TEST_TIMEOUT: &str = "CLAUDEJOB_TEST_QUERY_TIMEOUT";
 /// How long an answer is used.
 const MAX_AGE: Duration = Duration::from_secs(5);
@@ -59,30 +59,24 @@ pub(in crate::commands) fn engine_status(
     ask: Ask,
 ) -> Option<Result<EngineStatus, EngineError>> {
     let kind = kind(&record.spec)?;
-    if !record.status.is_live() && !record.is_cut_off() {
+    let is_live = record.status.is_live();
+    if !is_live && !record.is_cut_off() {
         return None;
     }
     let Some(job) = reference(dir, record) else {
         return Some(Ok(unsubmitted(dir, record)));
     };
-    let mut found = Ok(None);
-    if ask == Ask::Many {
-        found = find(kind, None, &job);
-    }
+    let mut found = find(kind, ask, &job);
     // A live job that is missing has ended, or was submitted since the answer about all. Many jobs can
     // be missing, when a cluster has lost its queue.
-    let is_missing = record.status.is_live() && matches!(found, Ok(None));
-    if ask == Ask::One || (is_missing && was_active_within(dir, record, MAX_AGE)) {
-        found = find(kind, Some(&job), &job);
+    if is_live && matches!(found, Ok(None)) && was_active_within(dir, record, MAX_AGE) {
+        found = find(kind, Ask::One, &job);
     }
-    let gone = || {
-        if job.is_name() {
-            unsubmitted(dir, record)
-        } else {
-            EngineStatus::Ended("gone from the queue".to_owned())
-        }
-    };
-    Some(found.map(|status| status.unwrap_or_else(gone)))
+    Some(found.map(|status| match status {
+        Some(status) => status,
+        None if job.is_name() => unsubmitted(dir, record),
+        None => EngineStatus::Ended("gone from the queue".to_owned()),
+    }))
 }
 
 /// Returns the state of a job that its engine does not have. If the process that submits it is only
@@ -105,20 +99,18 @@ pub(in crate::commands) fn forget_answers() {
     *ANSWERS.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
-/// Finds the job in the answer about the `asked` one, or about all.
-fn find(
-    kind: EngineKind,
-    asked: Option<&EngineRef>,
-    job: &EngineRef,
-) -> Result<Option<EngineStatus>, EngineError> {
+/// Finds the job in the answer about it, or about all.
+fn find(kind: EngineKind, ask: Ask, job: &EngineRef) -> Result<Option<EngineStatus>, EngineError> {
+    let asked = if ask == Ask::One { Some(job) } else { None };
     let mut answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
     let answers = answers.get_or_insert_default();
     answers.retain(|_, (at, answer)| {
         at.elapsed() <= if answer.is_ok() { MAX_AGE } else { MAX_FAILURE_AGE }
     });
     let (_, answer) = answers.entry((kind, asked.cloned())).or_insert_with(|| {
-        let engine = engine(kind, query_timeout());
-        let answer = engine.and_then(|engine| engine.query(asked.map(std::slice::from_ref)));
+        let timeout = test_number(TEST_TIMEOUT).map_or(QUERY_TIMEOUT, Duration::from_secs);
+        let answer =
+            engine(kind, timeout).and_then(|engine| engine.query(asked.map(std::slice::from_ref)));
         // After a question that has taken long.
         (Instant::now(), answer)
     });
@@ -126,14 +118,6 @@ fn find(
         Ok(states) => Ok(states.get(&job.id).map(|job| job.status.clone())),
         Err(error) => Err(error.clone()),
     }
-}
-
-fn query_timeout() -> Duration {
-    #[cfg(debug_assertions)]
-    if let Some(seconds) = std::env::var(TEST_TIMEOUT).ok().and_then(|text| text.parse().ok()) {
-        return Duration::from_secs(seconds);
-    }
-    QUERY_TIMEOUT
 }
 
 /// Returns what the engine calls the job, if that is known.

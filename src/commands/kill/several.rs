@@ -68,12 +68,11 @@ fn kill_on_engine(
     until: Instant,
 ) -> Vec<(JobId, Result<KillAnswer, Error>)> {
     let mut answers = Vec::new();
-    while let Some((_, first)) = jobs.first() {
-        let kind = engine_jobs::kind(&first.spec);
+    while let Some(kind) = jobs.first().and_then(|(_, record)| engine_jobs::kind(&record.spec)) {
         let (same, others): (Vec<_>, Vec<_>) =
-            jobs.into_iter().partition(|(_, record)| engine_jobs::kind(&record.spec) == kind);
+            jobs.into_iter().partition(|(_, record)| engine_jobs::kind(&record.spec) == Some(kind));
         let ids: Vec<JobId> = same.iter().map(|(dir, _)| dir.id().clone()).collect();
-        for (id, killed) in ids.into_iter().zip(engine_jobs::kill(same, until)) {
+        for (id, killed) in ids.into_iter().zip(engine_jobs::kill(kind, same, until)) {
             let answer = answer_of_engine(store, &id, killed);
             answers.push((id, answer));
         }
