@@ -16,7 +16,7 @@ pub(crate) trait Engine {
     fn submit(&self, jobs: &[Submission<'_>]) -> Vec<Result<EngineRef, EngineError>>;
 
     /// Returns these jobs, or all jobs of the user, by their ids and by the names of their submissions.
-    /// One that is missing has ended, and the engine has forgotten it.
+    /// A missing one with an id has ended, and the engine has forgotten it.
     fn query(&self, jobs: Option<&[EngineRef]>) -> Result<EngineStates, EngineError>;
 
     /// Signals jobs, as far as they have ids and have not ended.
@@ -64,7 +64,7 @@ pub(crate) enum EngineStatus {
 pub(crate) enum EngineSignal {
     /// The job is to end, or not to start.
     End,
-    /// The worker is to kill its claude.
+    /// The worker is to end the job as killed.
     Kill,
     /// The worker is to look into its inbox.
     Inbox,
