@@ -17,7 +17,7 @@ use std::fs;
 use std::process::Command;
 
 use cluster::Cluster;
-use support::Answer;
+use support::{Answer, await_file};
 
 #[test]
 fn a_job_is_submitted_without_the_environment() {
@@ -421,10 +421,12 @@ fn a_signal_brings_a_message_to_the_node() {
 
 #[test]
 fn a_requeued_job_is_queued_until_it_ends() {
-    let cluster = Cluster::new("session\ninit\nread\nfresh rest\nresult Done.");
+    let cluster = Cluster::new("session\ninit\nread\ntouch $DIR/up\nfresh rest\nresult Done.");
     assert_eq!(cluster.start("a", &[]).code, 0);
     let node = cluster.run_on_node("1");
     cluster.await_status("a", "running");
+    // A claude that is ended before its session begins leaves nothing to resume.
+    await_file(&cluster.sandbox.path("up"));
     let command = cluster.sandbox.command(["wait", "a"]);
     let wait = std::thread::spawn(move || Answer::from_command(command, Vec::new()));
     fs::write(cluster.dir.join("1.requeue"), "").unwrap();
@@ -461,10 +463,12 @@ fn a_requeued_job_is_queued_until_it_ends() {
 
 #[test]
 fn recover_and_resume_submit_the_job_again() {
-    let cluster = Cluster::new("session\ninit\nread\nfresh rest\nresult Done.");
+    let cluster = Cluster::new("session\ninit\nread\ntouch $DIR/up\nfresh rest\nresult Done.");
     assert_eq!(cluster.start("a", &[]).code, 0);
     let node = cluster.run_on_node("1");
     cluster.await_status("a", "running");
+    // A claude that is ended before its session begins leaves nothing to resume.
+    await_file(&cluster.sandbox.path("up"));
     cluster.end("1");
     assert_eq!(node.join().unwrap(), 1);
     cluster.sandbox.wait("a").expect_end(1, "failed", Some("terminated"));
