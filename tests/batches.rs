@@ -424,7 +424,7 @@ fn two_hundred_jobs_start_in_seconds() {
     let same_folder = answer["warnings"].to_string().matches("same folder").count();
     assert_eq!(same_folder, 1, "one warning: {answer:?}");
     // Far more than on an idle machine.
-    assert!(took < Duration::from_secs(120), "{took:?}");
+    assert!(took < Duration::from_secs(300), "{took:?}");
     let results = sandbox.run(["wait", "--label", "run=1", "-q"]);
     assert_eq!(results.code, 0, "{results:?}");
     let results = sandbox.run(["result", "--label", "run=1", "-o", "ndjson"]);

@@ -98,7 +98,8 @@ fn kill_ends_many_stubborn_jobs_in_the_time_of_one() {
     let took = began.elapsed();
     assert_eq!(answer.code, 0, "{answer:?}");
     assert_eq!(ids(&answer).len(), names.len());
-    assert!(took < std::time::Duration::from_secs(9), "{took:?}");
+    // One after the other they take 27 s.
+    assert!(took < std::time::Duration::from_secs(20), "{took:?}");
     for name in &names {
         sandbox.assert_nothing_left(name);
     }
@@ -316,7 +317,7 @@ fn a_wait_for_more_jobs_than_open_files() {
     for name in &names {
         sandbox.start(name, &[]);
     }
-    let mut command = sandbox.command(["wait", "--timeout", "3m"]);
+    let mut command = sandbox.command(["wait", "--timeout", "8m"]);
     command.args(&names);
     // SAFETY: one async-signal-safe call between fork and exec.
     unsafe {

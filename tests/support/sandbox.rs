@@ -17,7 +17,7 @@ use super::processes::{describe, is_alive, kill, processes_in, processes_of, sen
 use super::schema;
 
 /// No verb takes this long, not even a wait: one that does is stuck.
-const CALL_TIMEOUT: Duration = Duration::from_secs(240);
+const CALL_TIMEOUT: Duration = Duration::from_secs(600);
 /// Longer than the last processes of a test need to end on a busy machine.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -239,7 +239,7 @@ impl Sandbox {
     /// Waits for the job's end and returns the answer of `wait`.
     #[track_caller]
     pub(crate) fn wait(&self, id: &str) -> Answer {
-        let answer = self.run(["wait", id, "--timeout", "3m"]);
+        let answer = self.run(["wait", id, "--timeout", "8m"]);
         assert_ne!(answer.code, 124, "the job did not end: {answer:?}");
         answer
     }
