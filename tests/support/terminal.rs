@@ -7,16 +7,26 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use nix::pty::{Winsize, openpty};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 
 const SIZE: Winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+
+/// Opens a terminal that no process of a parallel test inherits, whose output would then not end.
+fn open_terminal(size: &Winsize) -> OpenptyResult {
+    let pty = openpty(size, None).unwrap();
+    for side in [&pty.master, &pty.slave] {
+        fcntl(side, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    }
+    pty
+}
 
 /// Runs a command on a terminal on which somebody types `input`. Returns the exit code and the
 /// output, which contains the input, too.
 #[track_caller]
 pub(crate) fn run_on_terminal(mut command: Command, input: &str) -> (i32, String) {
-    let pty = openpty(&SIZE, None).unwrap();
+    let pty = open_terminal(&SIZE);
     let mut terminal = File::from(pty.master);
     terminal.write_all(input.as_bytes()).unwrap();
     command.stdin(pty.slave.try_clone().unwrap());
@@ -52,7 +62,7 @@ impl Terminal {
     /// Starts the call on a terminal of this size, as a shell does: in a process group of its own.
     #[track_caller]
     pub(crate) fn of_size(mut command: Command, columns: u16, rows: u16) -> Self {
-        let pty = openpty(&Winsize { ws_row: rows, ws_col: columns, ..SIZE }, None).unwrap();
+        let pty = open_terminal(&Winsize { ws_row: rows, ws_col: columns, ..SIZE });
         let keyboard = File::from(pty.master);
         command.stdin(pty.slave.try_clone().unwrap());
         command.stdout(pty.slave.try_clone().unwrap());
