@@ -1,6 +1,7 @@
 //! The processes of a job as the kernel sees them, found without the program under test.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
@@ -21,12 +22,15 @@ pub(crate) fn processes_of(directory: &Path) -> Vec<i32> {
 
 /// The environment of a process, once it has one: while it executes another program the kernel
 /// shows none, and the environment's end (field 51 of `stat`) is 0. A thread of the kernel never
-/// has one; it has a flag in field 9.
+/// has one; it has a flag in field 9. That of another user's process cannot be read.
 fn environment(pid: i32) -> Vec<u8> {
     const PF_KTHREAD: u32 = 0x0020_0000;
-    let read = || fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    for _ in 0..200 {
-        let environment = read();
+    let read = || fs::read(format!("/proc/{pid}/environ"));
+    for _ in 0..2_000 {
+        let environment = match read() {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Vec::new(),
+            environment => environment.unwrap_or_default(),
+        };
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let Some((_, fields)) = stat.rsplit_once(") ") else { return environment };
         let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -36,7 +40,7 @@ fn environment(pid: i32) -> Vec<u8> {
         }
         sleep(Duration::from_millis(1));
         if fields[48] != "0" {
-            return read();
+            return read().unwrap_or_default();
         }
     }
     Vec::new()
@@ -51,13 +55,19 @@ pub(crate) fn processes_in(directory: &Path) -> Vec<i32> {
     all_pids().into_iter().filter(works_there).collect()
 }
 
-/// Whether the process exists and is not a zombie that nobody has reaped yet.
+/// Whether the process exists and is not a zombie that nobody has reaped yet. If its main thread has
+/// ended before another one, that one still holds the locks of the process.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    // The command's name is in parentheses and may hold anything; the state follows it.
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with(['Z', 'X'])))
-        .unwrap_or(false)
+    let lives = |stat: &Path| {
+        // The command's name is in parentheses and may hold anything; the state follows it.
+        fs::read_to_string(stat)
+            .ok()
+            .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with(['Z', 'X'])))
+            .unwrap_or(false)
+    };
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    lives(Path::new(&format!("/proc/{pid}/stat")))
+        || threads().any(|thread| lives(&thread.path().join("stat")))
 }
 
 /// The children of a process, including zombies that it has not reaped.
