@@ -254,7 +254,6 @@ fn a_job_that_calls_pause_is_not_frozen() {
 
 #[test]
 fn a_job_started_by_a_frozen_job_goes_on() {
-    use std::os::unix::fs::PermissionsExt;
     let sandbox =
         Sandbox::new("read\ninit\ntouch $DIR/inner-runs\nwait-file $DIR/go\nresult ok\neof");
     let outer = sandbox.path("outer");
@@ -264,8 +263,7 @@ fn a_job_started_by_a_frozen_job_goes_on() {
         "#!/bin/sh\nCLAUDE_SKILL_CLAUDE={} {program} start inner --prompt x >/dev/null\nexec sleep 600\n",
         fake.display()
     );
-    fs::write(&outer, script).unwrap();
-    fs::set_permissions(&outer, fs::Permissions::from_mode(0o755)).unwrap();
+    super::support::install(&outer, script.as_bytes());
     sandbox.start("outer", &["--claude", outer.to_str().unwrap()]);
     await_file(&sandbox.path("inner-runs"));
     eventually("sleep", || {

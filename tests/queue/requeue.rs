@@ -69,14 +69,17 @@ fn a_job_recovered_while_queued_keeps_waiting() {
 
 #[test]
 fn recovers_a_job_lost_between_two_attempts() {
+    // If it is killed late, the second attempt has not ended either.
     let sandbox = Sandbox::new(
-        "session\nread\ninit\nwork 2\nonce $DIR/refused refused 429\nonce $DIR/left exit 1\nresult ok\neof",
+        "session\nread\ninit\nwork 2\nonce $DIR/refused refused 429\nonce $DIR/left exit 1\n\
+         wait-file $DIR/go\nresult ok\neof",
     );
     let worker = sandbox.start("a", &["--retries", "9"])["pid"].as_i64().unwrap() as i32;
     eventually("the pause", || (sandbox.status("a")["attempt"] == 2).then_some(()));
     send(worker, Signal::SIGKILL);
     // The previous attempt is over: its outcome is not the job's end.
     eventually("the end", || (sandbox.status("a")["reason"] == "worker_died").then_some(()));
+    fs::write(sandbox.path("go"), "").unwrap();
     let recovered = sandbox.run(["recover", "a"]);
     assert_eq!((recovered.code, &recovered["resumes"]), (0, &true.into()), "{recovered:?}");
     sandbox.wait("a").expect_end(0, "completed", None);

@@ -141,7 +141,7 @@ fn frees_the_slot_of_a_worker_stopped_at_its_end() {
     release(&sandbox, "a");
     ends(&sandbox, "b");
     let worker = worker_of(&sandbox, "a");
-    assert!(is_stopped(worker));
+    eventually("the stop of a", || is_stopped(worker).then_some(()));
     send(worker, Signal::SIGCONT);
     sandbox.wait("a").expect_end(0, "completed", None);
 }

@@ -56,12 +56,11 @@ fn a_higher_priority_passes_the_others() {
     assert_eq!(record(&sandbox, "c")["spec"]["admission"]["priority"], 7);
     let updated = |event: &&Value| event["event"] == "updated";
     assert_eq!(events(&sandbox, "c").iter().filter(updated).count(), 3);
-    assert!(
-        fs::read_dir(sandbox.job("c").join("inbox"))
-            .unwrap()
-            .flatten()
-            .all(|entry| { !entry.file_name().to_string_lossy().ends_with(".json") })
-    );
+    // The worker removes a request after its answer.
+    eventually("the removal of the requests", || {
+        let mut left = fs::read_dir(sandbox.job("c").join("inbox")).unwrap().flatten();
+        left.all(|entry| !entry.file_name().to_string_lossy().ends_with(".json")).then_some(())
+    });
     assert_eq!(tickets(&sandbox).len(), 3);
     release(&sandbox, "first");
     for id in ["c", "a", "b"] {
@@ -193,9 +192,10 @@ fn a_worker_stopped_in_an_update_keeps_the_limit() {
     // It holds the lock of the queue.
     let answer = sandbox.run(["update", "a", "--priority", "9"]);
     assert_eq!(answer["code"], "busy", "{answer:?}");
+    let worker = worker_of(&sandbox, "a");
+    eventually("the stop of a", || is_stopped(worker).then_some(()));
     release(&sandbox, "first");
     await_start(&sandbox, "b");
-    let worker = worker_of(&sandbox, "a");
     assert!(is_stopped(worker));
     send(worker, Signal::SIGCONT);
     eventually("the change", || {
