@@ -1,23 +1,23 @@
 //! Agents and people that are notified through the `openclaw` command.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use crate::support::Sandbox;
+use crate::support::{self, Sandbox};
 use crate::{QUICK, delivered, lines};
 
-/// A stand-in for `openclaw` that appends its arguments, a call a line, to the file `calls`. It
-/// first runs the script.
+/// A stand-in for `openclaw` that appends its first argument to the file `begun-JOB`, runs the
+/// script, and then appends its arguments, a call a line, to the file `calls`.
 pub(crate) fn install(sandbox: &Sandbox, name: &str, script: &str) -> PathBuf {
     let path = sandbox.path(name);
     let calls = sandbox.path("calls");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     // By one write: other calls append at the same time.
     let record = format!(r#"printf '%s\n' "$(printf '[%s]' "$@")" >> {}"#, calls.display());
-    fs::write(&path, format!("#!/bin/sh\ncd {}\n{script}\n{record}\n", sandbox.path("").display()))
-        .unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let begin = r#"job=${CLAUDEJOB_DIR%/*}; echo "$1" >> "begun-${job##*/}""#;
+    let root = sandbox.path("");
+    let text = format!("#!/bin/sh\ncd {}\n{begin}\n{script}\n{record}\n", root.display());
+    support::install(&path, text.as_bytes());
     path
 }
 
