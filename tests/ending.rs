@@ -63,6 +63,14 @@ fn ends_a_process_whose_main_thread_has_ended() {
 }
 
 #[test]
+fn a_process_that_is_slow_to_end_is_awaited() {
+    let sandbox = Sandbox::new("");
+    kill(start(&sandbox, "spawn-large $DIR/a"));
+    assert_killed(&sandbox.run(["kill", "j"]), "");
+    assert_ended(&sandbox, "a", "");
+}
+
+#[test]
 fn ends_a_chain_of_processes() {
     for (mode, how) in [
         ("fork", "kill"),

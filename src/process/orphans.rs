@@ -223,7 +223,8 @@ impl Search<'_> {
             if pid == own || self.strangers.contains(&pid) {
                 continue;
             }
-            let is_killed = self.kill_at_once(pid);
+            let killed = self.kill_at_once(pid);
+            let is_killed = killed.is_some();
             let Some((process, _)) = self.read(pid) else {
                 self.survivors.ended += usize::from(is_killed);
                 pass.is_new |= is_killed;
@@ -233,7 +234,11 @@ impl Search<'_> {
                 continue;
             };
             let id = process.id;
-            if !self.belongs(pid) {
+            pass.is_new |= is_killed;
+            // While it ends, its environment is gone before its files are closed.
+            let is_ending = self.survivors.contain(id)
+                || killed.is_some_and(|handle| self.survivors.add_killed(id, handle));
+            if !is_ending && !self.belongs(pid) {
                 self.strangers.insert(pid);
                 continue;
             }
@@ -260,7 +265,7 @@ impl Search<'_> {
         for pid in (newest - NEWEST_COUNT..=newest).rev() {
             // The two newest are checked again: they may just have been started.
             let was_seen = pid <= self.newest && pid < newest - 1;
-            if was_seen || pid <= 1 || pid == own || self.kill_at_once(pid) {
+            if was_seen || pid <= 1 || pid == own || self.kill_at_once(pid).is_some() {
                 continue;
             }
             self.seen.remove(&pid);
@@ -275,15 +280,16 @@ impl Search<'_> {
     }
 
     /// Sends SIGKILL to a process whose only marker is that of a job, in as few steps as possible, because
-    /// it may start another process and end.
+    /// it may start another process and end. Returns its handle if it did so.
     ///
     /// The handle is opened first: if the process lives when the signal is sent, the environment was
     /// its own.
-    fn kill_at_once(&self, pid: i32) -> bool {
-        let Ok(process) = ProcessHandle::open(pid) else { return false };
+    fn kill_at_once(&self, pid: i32) -> Option<ProcessHandle> {
+        let process = ProcessHandle::open(pid).ok()?;
         let markers = proc::markers(pid);
         let is_known = matches!(markers.as_slice(), [marker] if self.orphans.has_marker(marker));
-        self.orphans.is_locked && is_known && process.signal(Signal::SIGKILL).is_ok()
+        let may_kill = self.orphans.is_locked && is_known;
+        if may_kill && process.signal(Signal::SIGKILL).is_ok() { Some(process) } else { None }
     }
 
     /// Returns a process and its markers, which are read once in each pass.

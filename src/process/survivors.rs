@@ -43,6 +43,23 @@ impl Survivors {
         true
     }
 
+    /// Adds a process that was sent SIGKILL by this handle. Returns false if it has ended, so that the
+    /// number that `id` was read by may belong to another one.
+    pub(super) fn add_killed(&mut self, id: ProcessId, handle: ProcessHandle) -> bool {
+        let lives = !handle.has_ended();
+        if lives {
+            self.handles.insert(id, Some(handle));
+        } else {
+            self.ended += 1;
+        }
+        lives
+    }
+
+    /// Returns whether the process was sent SIGKILL, or may not be signalled.
+    pub(super) fn contain(&self, id: ProcessId) -> bool {
+        self.handles.contains_key(&id)
+    }
+
     /// Closes the handles of the processes that are not among the living.
     pub(super) fn forget_ended(&mut self, living: &[ProcessId]) {
         let living: BTreeSet<&ProcessId> = living.iter().collect();

@@ -21,9 +21,12 @@ const HANG: &str = "--fake-hang";
 const HANG_STUBBORNLY: &str = "--fake-hang-stubbornly";
 const ORPHAN: &str = "--fake-orphan";
 const HEADLESS: &str = "--fake-headless";
+const LARGE: &str = "--fake-large";
 const CHAIN: &str = "--fake-chain";
 const CHAIN_ON: &str = "--fake-chain-on";
 const ROOT: &str = "--fake-root";
+/// Address space of a large child in bytes: the kernel needs some milliseconds to remove it.
+const LARGE_BYTES: usize = 4 << 30;
 /// Seconds after which a chain ends if nobody has ended it.
 const CHAIN_SECONDS: u64 = 60;
 
@@ -39,6 +42,9 @@ pub(crate) enum Role {
         role: &'static str,
     },
     Headless {
+        pid_file: PathBuf,
+    },
+    Large {
         pid_file: PathBuf,
     },
     Chain {
@@ -64,6 +70,7 @@ impl Role {
             ORPHAN if mode() == HEADLESS => Some(Self::Orphan { pid_file, role: HEADLESS }),
             ORPHAN => Some(Self::Orphan { pid_file, role: HANG_STUBBORNLY }),
             HEADLESS => Some(Self::Headless { pid_file }),
+            LARGE => Some(Self::Large { pid_file }),
             CHAIN => Some(Self::Chain { pid_file, mode: mode() }),
             CHAIN_ON => {
                 Some(Self::ChainOn { until: arguments.get(2)?.parse().ok()?, mode: mode() })
@@ -105,6 +112,12 @@ impl Role {
                 }
                 Ok(())
             }
+            Self::Large { pid_file } => {
+                nix::unistd::setsid()?;
+                hold_lock(&pid_file)?;
+                map_pages()?;
+                hang_as(&pid_file)
+            }
             Self::Chain { pid_file, mode } => {
                 nix::unistd::setsid()?;
                 hold_lock(&pid_file)?;
@@ -144,6 +157,29 @@ fn lock_of(pid_file: &Path) -> PathBuf {
     let mut path = pid_file.as_os_str().to_owned();
     path.push(".lock");
     path.into()
+}
+
+/// Maps many pages, all of them the kernel's page of zeros, so that they need no memory.
+#[cfg(target_os = "linux")]
+fn map_pages() -> io::Result<()> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a mapping of its own, which nothing else in this process uses, and which stays.
+    unsafe {
+        let start = libc::mmap(std::ptr::null_mut(), LARGE_BYTES, libc::PROT_READ, flags, -1, 0);
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        libc::madvise(start, LARGE_BYTES, libc::MADV_NOHUGEPAGE);
+        for page in (0..LARGE_BYTES).step_by(4096) {
+            std::ptr::read_volatile(start.cast::<u8>().add(page));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn map_pages() -> io::Result<()> {
+    Ok(())
 }
 
 /// Seconds since 1970.
@@ -200,6 +236,12 @@ pub(crate) fn spawn_root(pid_file: &Path, program: &Path) -> io::Result<()> {
 
 pub(crate) fn spawn_chain(pid_file: &Path, mode: &str) -> io::Result<()> {
     this_program(CHAIN, pid_file)?.arg(mode).stdout(Stdio::null()).spawn()?;
+    super::wait_for_file(pid_file);
+    Ok(())
+}
+
+pub(crate) fn spawn_large(pid_file: &Path) -> io::Result<()> {
+    this_program(LARGE, pid_file)?.stdout(Stdio::null()).spawn()?;
     super::wait_for_file(pid_file);
     Ok(())
 }

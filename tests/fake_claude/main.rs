@@ -24,6 +24,7 @@
 //! | `spawn-clean FILE` | the same with an empty environment |
 //! | `spawn-stubborn FILE` | the same, ignoring INT and TERM, its parent already gone |
 //! | `spawn-headless FILE` | a child in a session of its own whose main thread has ended while another hangs, its parent already gone |
+//! | `spawn-large FILE` | a child in a session of its own that needs some milliseconds to end, because it has many pages |
 //! | `spawn-chain FILE MODE` | a chain in a session of its own: each process starts the next one and ends, for at most 60 s; `setsid`: each in a session of its own, `exec`: each with an empty environment, else `fork` |
 //! | `spawn-marked FILE DIR` | as `spawn`, with the environment variable `CLAUDEJOB_DIR` of its own |
 //! | `spawn-root FILE` | as `spawn`, by the program `$DIR/setuid-root`, a copy of this one with the set-user-ID bit, with root as real and effective user |
@@ -157,6 +158,7 @@ fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -
         "spawn-clean" => children::spawn_clean(&path(rest)),
         "spawn-stubborn" => children::spawn_stubborn(&path(rest)),
         "spawn-headless" => children::spawn_headless(&path(rest)),
+        "spawn-large" => children::spawn_large(&path(rest)),
         "spawn-chain" => {
             let (file, mode) = rest.split_once(' ').unwrap_or((rest, "fork"));
             children::spawn_chain(&path(file), mode)
