@@ -11,6 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use crate::fault_point::fault_point;
 use crate::store::{
     JobDir, LineReader, OUTPUT, STDERR, STDERR_MARKS, StderrMark, StoreError, end_of_last_line,
     lines_back,
@@ -81,13 +82,20 @@ impl JobLog {
     ) -> io::Result<Self> {
         // Lengths are read in this order because the mark of the present end of stderr is written
         // before the output that came after it.
-        let stderr_length = length_of(stderr.as_ref())?;
+        let mut stderr_length = length_of(stderr.as_ref())?;
+        fault_point("logs:measured");
         let log = Self::single(main, ended)?;
-        let end = LogPosition {
-            stderr: readable_end(stderr.as_ref(), stderr_length, ended)?,
-            marks: readable_end(marks.as_ref(), length_of(marks.as_ref())?, false)?,
-            ..log.end
-        };
+        let marks_end = readable_end(marks.as_ref(), length_of(marks.as_ref())?, false)?;
+        let present_length = length_of(stderr.as_ref())?;
+        if let Some(marks) = &marks
+            && present_length > stderr_length
+        {
+            // Some of the output may have come after stderr that is not in that length.
+            let before = stderr_before(marks, marks_end, log.length)?;
+            stderr_length = before.min(present_length).max(stderr_length);
+        }
+        let stderr_end = readable_end(stderr.as_ref(), stderr_length, ended)?;
+        let end = LogPosition { stderr: stderr_end, marks: marks_end, ..log.end };
         Ok(Self { stderr, marks, end, ..log })
     }
 
@@ -274,6 +282,19 @@ impl<'a> MarkReader<'a> {
         }
         Ok(None)
     }
+}
+
+/// Returns the length of stderr that came before output at this offset, by the last mark for it.
+fn stderr_before(marks: &File, marks_end: u64, output: u64) -> io::Result<u64> {
+    let mut stderr = 0;
+    lines_back(marks, 0..marks_end, |line, _| match StderrMark::parse(line.bytes) {
+        Some(mark) if mark.output <= output => {
+            stderr = mark.stderr;
+            false
+        }
+        _ => true,
+    })?;
+    Ok(stderr)
 }
 
 fn length_of(file: Option<&File>) -> io::Result<u64> {

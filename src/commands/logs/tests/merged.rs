@@ -277,6 +277,29 @@ fn shows_stderr_lines_as_passages() {
 }
 
 #[test]
+fn keeps_the_order_of_what_comes_during_the_look() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["output", "stderr", "marks"] {
+        std::fs::write(path(name), "").unwrap();
+    }
+    let texts = [("stderr", "E\n"), ("marks", "2 0\n"), ("output", "a\n")];
+    let writes = texts.map(|(name, text)| (path(name), text));
+    crate::fault_point::hook::set(move || {
+        for (path, text) in &writes {
+            std::fs::write(path, text).unwrap();
+        }
+    });
+    let [output, stderr, marks] =
+        ["output", "stderr", "marks"].map(|name| Some(File::open(path(name)).unwrap()));
+    let log = JobLog::of_both(output, stderr, marks, false).unwrap();
+    let last = read(&log, &merged_request(50, None, LogFormat::Raw), None).bytes;
+    assert_eq!(String::from_utf8(last).unwrap(), "E\na\n");
+    let all = read_rest(&log, &mut LogPosition::default(), None);
+    assert_eq!(String::from_utf8(all).unwrap(), "E\na\n");
+}
+
+#[test]
 fn reads_log_with_missing_files() {
     let stderr = || Some(file(b"E\n"));
     let output = || Some(file(b"a\n"));
