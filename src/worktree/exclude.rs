@@ -10,7 +10,7 @@ use super::repository::{WORKTREES_DIR, is_empty_directory};
 use crate::job::Worktree;
 
 /// How long another process may hold the lock of the file.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Makes git ignore the directory of worktrees in the main working tree: adds it to
