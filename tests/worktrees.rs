@@ -26,7 +26,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Answer, Sandbox};
+use serde_json::Value;
+use support::{Answer, Sandbox, eventually};
 
 const WORKS: &str = "read\ninit\nresult ok\neof";
 
@@ -34,7 +35,10 @@ const WORKS: &str = "read\ninit\nresult ok\neof";
 #[track_caller]
 fn git(dir: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
-    command.current_dir(dir).args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    // Without the maintenance that a commit leaves in the background: a process in a worktree keeps
+    // the worktree.
+    command.args(["-c", "maintenance.auto=false"]).args(arguments);
+    command.current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null");
     for name in ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"]
     {
         command.env(name, "x@example.org");
@@ -68,6 +72,15 @@ fn sandbox() -> Sandbox {
 /// The worktree of a job in the usual place.
 fn tree(sandbox: &Sandbox, id: &str) -> std::path::PathBuf {
     sandbox.work().join(".claude/worktrees").join(id)
+}
+
+/// The worktree as `status` shows it once git answers within the time that it has for that.
+#[track_caller]
+fn inspected(sandbox: &Sandbox, id: &str) -> Value {
+    eventually("git to answer", || {
+        let worktree = sandbox.status(id)["worktree"].clone();
+        worktree["dirty"].is_u64().then_some(worktree)
+    })
 }
 
 /// Asserts that the worktree is complete: on its branch, with all files and without changes.

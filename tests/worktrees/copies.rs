@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use crate::removal::{assert_removed, assert_stays};
-use crate::support::{Sandbox, eventually};
-use crate::{git, sandbox, tree};
+use crate::support::Sandbox;
+use crate::{git, inspected, sandbox, tree};
 
 /// Runs a job whose worktree has copies of `config/x y` and `config/link`.
 #[track_caller]
@@ -24,9 +24,7 @@ fn finished() -> Sandbox {
 
 #[track_caller]
 fn assert_changes(sandbox: &Sandbox, paths: &[&str]) {
-    // It is null if git does not answer within the time of a status.
-    let dirty = eventually("git to answer", || sandbox.status("a")["worktree"]["dirty"].as_u64());
-    assert_eq!(dirty, paths.len() as u64);
+    assert_eq!(inspected(sandbox, "a")["dirty"], paths.len());
     let answer = sandbox.run(["diff", "a"]);
     let files = answer["files"].as_array().unwrap().iter();
     let found: Vec<_> = files.map(|file| file["path"].as_str().unwrap()).collect();

@@ -27,7 +27,8 @@ fn a_cut_off_preparation_is_repeated() {
         let ran = format!("echo x >> {}", sandbox.path("ran").display());
         let args = ["start", "a", "-p", "x", "--worktree", "--setup", &ran];
         let worker = |sandbox: &Sandbox| {
-            let pid = sandbox.status("a")["pid"].as_i64().unwrap();
+            // The preparation runs while its worker records that it has begun.
+            let pid = eventually("the record", || sandbox.status("a")["pid"].as_i64());
             kill(i32::try_from(pid).unwrap());
         };
         sandbox.pause_at(point, args, worker);
@@ -117,8 +118,9 @@ fn a_worktree_of_another_job_is_never_removed() {
     let sandbox = sandbox();
     let work = sandbox.work();
     // Both are decided before either is made, in different jobs directories.
-    sandbox.script("read\ninit\nwait-file $DIR/gate\nresult ok\neof");
+    sandbox.script("read\ninit\ntouch $DIR/up\nwait-file $DIR/gate\nresult ok\neof");
     sandbox.start("gate", &[]);
+    await_file(&sandbox.path("up"));
     sandbox.start("a", &["--worktree", "--after", "gate"]);
     sandbox.script(WORKS);
     let mut run = sandbox.command(["run", "-n", "a", "x", "--worktree", "-o", "json"]);

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::support::{Sandbox, install};
-use crate::{assert_complete, assert_refused, git, sandbox, tree};
+use crate::{assert_complete, assert_refused, git, inspected, sandbox, tree};
 
 /// Writes the configuration of the sandbox's user.
 fn configure(sandbox: &mut Sandbox, text: &str) {
@@ -23,7 +23,7 @@ fn works(sandbox: &Sandbox, id: &str, dir: &Path) {
     sandbox.run_job(id, &options).expect_end(0, "completed", None);
     let path = dir.join(".claude/worktrees").join(id);
     assert_complete(&path, &format!("claudejob/{id}"));
-    assert_eq!(sandbox.status(id)["worktree"]["dirty"], 0, "git answers there");
+    assert_eq!(inspected(sandbox, id)["dirty"], 0, "git answers there");
     let removed = sandbox.run(["rm", id]);
     assert_eq!((removed.code, &removed["removed"]), (0, &1.into()), "{removed:?}");
     assert!(!path.exists());

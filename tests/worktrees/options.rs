@@ -11,7 +11,7 @@ use crate::support::sandbox::example;
 #[cfg(target_os = "linux")]
 use crate::support::terminal::Terminal;
 use crate::support::{Sandbox, await_file, eventually};
-use crate::{WORKS, assert_complete, assert_refused, git, sandbox, tree};
+use crate::{WORKS, assert_complete, assert_refused, git, inspected, sandbox, tree};
 
 #[test]
 fn a_job_works_in_a_worktree_of_its_own() {
@@ -41,18 +41,22 @@ fn a_job_works_in_a_worktree_of_its_own() {
         "path": dir, "branch": "claudejob/a", "base": base, "baseRef": "refs/heads/main",
         "commits": 0, "dirty": 0,
     });
-    assert_eq!(sandbox.status("a")["worktree"], worktree);
-    assert_eq!(sandbox.run(["result", "a"])["worktree"], worktree);
+    assert_eq!(inspected(&sandbox, "a"), worktree);
+    eventually("git to answer", || {
+        let result = sandbox.run(["result", "a"])["worktree"].clone();
+        (result == worktree).then_some(())
+    });
     fs::write(dir.join("new"), "").unwrap();
     git(&dir, &["add", "new"]);
     git(&dir, &["commit", "--quiet", "--message", "Work"]);
     fs::write(dir.join("untracked"), "").unwrap();
-    let status = sandbox.status("a");
-    assert_eq!(status["worktree"]["commits"], 1);
-    assert_eq!(status["worktree"]["dirty"], 1);
-    let text = sandbox.run(["status", "a", "-o", "text"]).stdout;
+    let worktree = inspected(&sandbox, "a");
+    assert_eq!((&worktree["commits"], &worktree["dirty"]), (&1.into(), &1.into()));
     let line = " worktree branch claudejob/a from main, 1 commit, 1 uncommitted change\n";
-    assert!(text.contains(line), "{text}");
+    eventually(line, || {
+        let text = sandbox.run(["status", "a", "-o", "text"]).stdout;
+        text.contains(line).then_some(())
+    });
     let list = sandbox.run(["list", "--all"]);
     assert_eq!(list.json[0]["branch"], "claudejob/a", "{list:?}");
     let wide = sandbox.run(["list", "--all", "-o", "wide"]).stdout;
@@ -423,11 +427,8 @@ fn a_retry_reuses_the_worktree() {
     sandbox.script("read\ninit\nonce $DIR/first die KILL\nresult ok\neof");
     let options = ["--worktree", "--setup", "echo said; touch kept", "--max-backoff", "0"];
     sandbox.run_job("a", &options).expect_end(0, "completed", None);
-    let status = sandbox.status("a");
-    assert_eq!(
-        (status["attempt"].as_u64(), status["worktree"]["dirty"].as_u64()),
-        (Some(2), Some(1))
-    );
+    assert_eq!(sandbox.status("a")["attempt"], 2);
+    assert_eq!(inspected(&sandbox, "a")["dirty"], 1);
     let stderr = fs::read_to_string(sandbox.job("a").join("stderr.log")).unwrap();
     assert_eq!(stderr.matches("said").count(), 1, "{stderr}");
 }

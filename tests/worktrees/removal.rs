@@ -3,11 +3,11 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Answer, Sandbox};
+use crate::support::{Answer, Sandbox, install};
 use crate::{git, sandbox, tree};
 
 /// Runs a job with a worktree of its own.
@@ -153,8 +153,7 @@ fn work_that_git_does_not_show_keeps_a_worktree() {
     fs::remove_file(dir.join("module/new")).unwrap();
     // A program that watches the files, and has seen nothing.
     let watcher = sandbox.path("watcher");
-    fs::write(&watcher, "#!/bin/sh\nprintf 'token\\0'\n").unwrap();
-    fs::set_permissions(&watcher, fs::Permissions::from_mode(0o700)).unwrap();
+    install(&watcher, b"#!/bin/sh\nprintf 'token\\0'\n");
     git(&dir, &["config", "core.fsmonitor", watcher.to_str().unwrap()]);
     git(&dir, &["status"]);
     fs::write(dir.join("sub/file"), "changed").unwrap();
@@ -269,8 +268,7 @@ fn a_worktree_whose_preparation_failed_is_removed() {
     let sandbox = sandbox();
     let hook = sandbox.work().join(".git/hooks/post-checkout");
     fs::create_dir_all(hook.parent().unwrap()).unwrap();
-    fs::write(&hook, "#!/bin/sh\necho refused; exit 1\n").unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o700)).unwrap();
+    install(&hook, b"#!/bin/sh\necho refused; exit 1\n");
     sandbox.run_job("a", &["--worktree"]).expect_end(1, "failed", Some("launch_failed"));
     let dir = tree(&sandbox, "a");
     fs::write(dir.join("new"), "").unwrap();

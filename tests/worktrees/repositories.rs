@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 
 use crate::support::{Sandbox, install};
-use crate::{WORKS, assert_complete, assert_refused, git, repository, sandbox, tree};
+use crate::{WORKS, assert_complete, assert_refused, git, inspected, repository, sandbox, tree};
 
 #[track_caller]
 fn refuse(sandbox: &Sandbox, dir: &Path, options: &[&str], code: &str) {
@@ -198,7 +198,7 @@ fn shallow_sha256_and_linked_paths_work() {
         sandbox.run_job(id, &options).expect_end(0, "completed", None);
         let path = dir.canonicalize().unwrap().join(".claude/worktrees").join(id);
         assert_complete(&path, &format!("claudejob/{id}"));
-        assert_eq!(sandbox.status(id)["worktree"]["commits"], 0);
+        assert_eq!(inspected(&sandbox, id)["commits"], 0);
     }
 }
 
