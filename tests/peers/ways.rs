@@ -141,9 +141,9 @@ impl Stage {
 
     pub(crate) fn stop(&self) {
         let output = self.shell(&match self.way {
-            // The shell in between has no other child.
+            // The shell in between has no other child, and may end as soon as that has ended.
             Way::Shell => {
-                "kill $(pgrep -P $(cat pid) -f 'claude -p') && kill $(cat pid)".to_owned()
+                "c=$(pgrep -P $(cat pid) -f 'claude -p') && kill $c $(cat pid)".to_owned()
             }
             Way::Background => format!("claude stop {}", self.background()["id"].as_str().unwrap()),
             Way::Tmux => "tmux -S ../tmp/tmux kill-server".to_owned(),
