@@ -20,7 +20,7 @@ mod support;
 use std::fs;
 
 use serde_json::Value;
-use support::Sandbox;
+use support::{Sandbox, eventually};
 
 fn lines(sandbox: &Sandbox, file: &str) -> Vec<String> {
     let text = fs::read_to_string(sandbox.path(file)).unwrap_or_default();
@@ -36,4 +36,11 @@ fn inbox(sandbox: &Sandbox, id: &str) -> Vec<String> {
     let entries = fs::read_dir(sandbox.job(id).join("inbox")).unwrap().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| !name.starts_with('.')).collect()
+}
+
+/// Waits until the worker has read a text of claude: only then it knows of the turn.
+#[track_caller]
+fn await_heard(sandbox: &Sandbox, id: &str, text: &str) {
+    let log = sandbox.job(id).join("output.log");
+    eventually(text, || fs::read_to_string(&log).ok()?.contains(text).then_some(()));
 }

@@ -6,7 +6,7 @@ use std::thread;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::processes::send;
+use crate::support::processes::{is_stopped, send};
 use crate::support::{Sandbox, await_file, eventually, pid_in};
 
 #[test]
@@ -24,8 +24,11 @@ fn events_follow_misses_no_job_started_meanwhile() {
     eventually("its id", || {
         fs::metadata(&stopped).is_ok_and(|about| about.len() > 0).then_some(())
     });
+    // It stops after it has written the file.
+    let follower = pid_in(&stopped);
+    eventually("the stop", || is_stopped(follower).then_some(()));
     sandbox.start("b", &[]);
-    send(pid_in(&stopped), Signal::SIGCONT);
+    send(follower, Signal::SIGCONT);
     let printed = BufReader::new(all.stdout.take().unwrap()).lines().map_while(Result::ok);
     let of_b = printed.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
     assert!(of_b.take(4).any(|event| event["jobId"] == "b"));
@@ -168,7 +171,11 @@ fn followers_report_a_removed_job_directory() {
     let sandbox = Sandbox::new("read\ninit\nwait-file $DIR/go");
     sandbox.start("j", &[]);
     let (mut follower, printed) = follow_events(&sandbox, "j");
-    fs::remove_dir_all(sandbox.job("j")).unwrap();
+    // The worker may write a file in this moment.
+    eventually("the removal", || {
+        let _ = fs::remove_dir_all(sandbox.job("j"));
+        (!sandbox.job("j").exists()).then_some(())
+    });
     assert!(printed.last().unwrap().contains("not_found"));
     assert_eq!(follower.wait().unwrap().code(), Some(4));
     fs::write(sandbox.path("go"), "").unwrap();

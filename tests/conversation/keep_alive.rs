@@ -222,7 +222,7 @@ fn restarts_a_claude_that_an_update_replaces() {
     crate::support::install(&program, &fs::read(crate::support::sandbox::fake_claude()).unwrap());
     sandbox.set("CLAUDE_SKILL_CLAUDE", &program);
     for (id, options, retries) in [
-        ("one-shot", &["--retries", "9", "--max-backoff", "300ms"][..], "retrying"),
+        ("one-shot", &["--retries", "9999", "--max-backoff", "300ms"][..], "retrying"),
         ("kept", &["--keep-alive"], "restarting"),
     ] {
         for file in ["once", "go", "died"] {

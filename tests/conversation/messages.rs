@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::processes::kill;
 use crate::support::{Answer, Sandbox, await_file, eventually};
-use crate::{inbox, lines, turns};
+use crate::{await_heard, inbox, lines, turns};
 
 #[test]
 fn a_sender_gets_the_answer_of_the_running_turn() {
@@ -190,10 +190,7 @@ fn an_interrupt_without_effect_says_why() {
     let sandbox = Sandbox::new("read\ninit\nsay hi\nhang");
     sandbox.start("j", &[]);
     // Before that there is no turn to interrupt.
-    eventually("the turn", || {
-        let log = fs::read_to_string(sandbox.job("j").join("output.log")).unwrap_or_default();
-        log.contains("hi").then_some(())
-    });
+    await_heard(&sandbox, "j", "hi");
     let answer = thread::scope(|scope| {
         let call = scope.spawn(|| sandbox.run(["interrupt", "j"]));
         eventually("the interrupt", || {
@@ -209,7 +206,9 @@ fn an_interrupt_without_effect_says_why() {
 
 #[test]
 fn an_interrupt_without_a_turn_is_answered_at_once() {
-    let sandbox = Sandbox::new("touch $DIR/up-$JOB\nwait-file $DIR/go-$JOB\nrefused 529");
+    // The limit is not over before the test.
+    let sandbox =
+        Sandbox::new("touch $DIR/up-$JOB\nwait-file $DIR/go-$JOB\nlimit 3600\nrefused 429");
     fs::write(sandbox.path("go-backoff"), "").unwrap();
     sandbox.start("starting", &[]);
     await_file(&sandbox.path("up-starting"));
@@ -259,13 +258,16 @@ fn refuses_invalid_messages_and_keeps_the_job_running() {
     assert_eq!(sandbox.run(["resume", "j"])["code"], "not_resumable");
     // A foreign file in the inbox.
     let job = sandbox.job("j");
+    let foreign = job.join("inbox/0000000007.json");
     fs::write(job.join("foreign"), "{\"kind\":\"dance\"}").unwrap();
-    fs::rename(job.join("foreign"), job.join("inbox/0000000007.json")).unwrap();
+    fs::rename(job.join("foreign"), &foreign).unwrap();
     fs::write(job.join("inbox/.bell"), "!").unwrap();
     eventually("the refusal", || {
         let events = fs::read_to_string(job.join("events.ndjson")).unwrap();
         events.contains("message_refused").then_some(())
     });
+    // Its number is free again after that.
+    eventually("its removal", || (!foreign.exists()).then_some(()));
     // Ten million bytes are within the limit.
     let big = "y".repeat(10_000_000);
     let answer = sandbox.run_with_stdin(["send", "j", "--message", "-"], big.as_str());

@@ -148,7 +148,12 @@ fn denies_expired_requests_and_drops_cancelled_ones() {
     ));
     sandbox.start("k", &["--ask"]);
     await_file(&sandbox.path("up"));
-    eventually("the end of it", || (sandbox.status("k")["status"] == "running").then_some(()));
+    eventually("the end of it", || {
+        let events = fs::read_to_string(sandbox.job("k").join("events.ndjson")).unwrap();
+        events.contains("\"unblocked\"").then_some(())
+    });
+    // The record follows the event.
+    eventually("the record", || (sandbox.status("k")["status"] == "running").then_some(()));
     assert_eq!(sandbox.run(["answer", "k", "--allow"])["code"], "nothing_asked");
     fs::write(sandbox.path("go"), "").unwrap();
     sandbox.wait("k").expect_end(0, "completed", None);
@@ -157,9 +162,14 @@ fn denies_expired_requests_and_drops_cancelled_ones() {
 #[test]
 fn start_with_ask_does_not_wait_for_claude() {
     let sandbox = Sandbox::new("wait-file $DIR/go\nread\ninit\nresult ok\neof");
-    let began = std::time::Instant::now();
-    sandbox.start("j", &["--ask"]);
-    assert!(began.elapsed() < std::time::Duration::from_secs(4), "claude has said nothing yet");
+    // Several, because the machine can be slow for a while.
+    let is_fast = |id: &&str| {
+        let began = std::time::Instant::now();
+        sandbox.start(id, &["--ask"]);
+        began.elapsed() < std::time::Duration::from_secs(4)
+    };
+    let fast = ["j", "k", "l", "m"].iter().find(|id| is_fast(id));
+    assert!(fast.is_some(), "claude has said nothing yet");
     fs::write(sandbox.path("go"), "").unwrap();
     sandbox.wait("j").expect_end(0, "completed", None);
 }
@@ -264,7 +274,7 @@ fn released_jobs_can_be_killed_resumed_and_time_out() {
     let heard = fs::read_to_string(sandbox.path("heard")).unwrap();
     assert!(heard.ends_with("never mind\n") && !heard.contains("Answer:"), "{heard}");
 
-    release("denied", &["--block-timeout", "6s"]);
+    release("denied", &["--block-timeout", "20s"]);
     eventually("the end", || (sandbox.status("denied")["status"] == "completed").then_some(()));
     let heard = fs::read_to_string(sandbox.path("heard")).unwrap();
     assert!(heard.contains("Your question has no answer. Nobody is there"), "{heard}");

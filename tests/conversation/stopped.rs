@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::support::processes::kill;
 use super::support::{Answer, Sandbox, await_file, eventually};
-use super::{inbox, lines, turns};
+use super::{await_heard, inbox, lines, turns};
 
 const STEPS: [&str; 9] = [
     "send:looked",
@@ -101,6 +101,10 @@ fn interrupts_and_kills_a_job_with_a_stopped_sender() {
         sandbox.start("j", &["--keep-alive"]);
         await_file(&sandbox.path("up"));
         let answer = sandbox.pause_at(step, SEND, |sandbox| {
+            if ["send:posted", "send:accepted"].contains(&step) {
+                // The worker was told of the message.
+                await_heard(sandbox, "j", "isReplay");
+            }
             if !ACCEPTED.contains(&step) {
                 let interrupted = sandbox.run(["interrupt", "j"]);
                 assert_eq!(interrupted["interrupted"], true, "{step}: {interrupted:?}");
