@@ -31,7 +31,7 @@ const SLOW_POLL_FILES: usize = 100;
 /// Time limit for a signal to be taken as a notice, before it ends the process.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time limit for the last line on stderr.
-pub(super) const NOTE_TIMEOUT: Duration = Duration::from_millis(200);
+pub(super) const NOTE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

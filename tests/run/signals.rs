@@ -15,8 +15,8 @@ use crate::support::{Sandbox, await_file, eventually, is_alive, pid_in};
 /// A script whose claude works until a file exists.
 const WORKING: &str = "read\ninit\nsay hello\ntouch $DIR/up\nwait-file $DIR/go\nresult fine\neof";
 
-/// A call that runs in the background.
-struct Background(Child);
+/// A call that runs in the background, and what was read of its stdout.
+struct Background(Child, Vec<u8>);
 
 impl Background {
     fn start(mut command: Command) -> Self {
@@ -27,6 +27,7 @@ impl Background {
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap(),
+            Vec::new(),
         )
     }
 
@@ -37,28 +38,44 @@ impl Background {
     /// Reads stderr until it contains a text.
     #[track_caller]
     fn await_stderr(&mut self, text: &str) {
-        let mut read = Vec::new();
-        let stderr = self.0.stderr.as_mut().unwrap();
-        while !String::from_utf8_lossy(&read).contains(text) {
-            let mut byte = [0];
-            assert_eq!(stderr.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&read));
-            read.push(byte[0]);
-        }
+        read_until(self.0.stderr.as_mut().unwrap(), text);
+    }
+
+    /// Reads stdout until it contains a text.
+    #[track_caller]
+    fn await_stdout(&mut self, text: &str) {
+        self.1 = read_until(self.0.stdout.as_mut().unwrap(), text);
     }
 
     /// Waits for the end; returns the exit code, stdout and the rest of stderr.
     fn finish(self) -> (i32, String, String) {
         let output = self.0.wait_with_output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+        let stdout = [self.1, output.stdout].concat();
+        (output.status.code().unwrap_or(-1), text(&stdout), text(&output.stderr))
     }
 }
 
-/// Starts `run` for the job `j` and waits until claude works.
+#[track_caller]
+fn read_until(input: &mut impl Read, text: &str) -> Vec<u8> {
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains(text) {
+        let mut byte = [0];
+        assert_eq!(input.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&read));
+        read.push(byte[0]);
+    }
+    read
+}
+
+/// Starts `run` for the job `j` and waits until claude works and, where that can be seen, `run`
+/// follows it: before that a signal waits, and the process ends if it is not taken in time.
 fn start_run(sandbox: &Sandbox, options: &[&str]) -> Background {
     let arguments = [&["run", "-n", "j", "work"], options].concat();
-    let run = Background::start(sandbox.command(arguments));
+    let mut run = Background::start(sandbox.command(arguments));
     await_file(&sandbox.path("up"));
+    if options.contains(&"--plain") {
+        run.await_stdout("hello");
+    }
     run
 }
 
@@ -141,7 +158,7 @@ fn kill_on_signal_kills_a_running_job() {
         run.send(signal);
         let (actual, _, stderr) = run.finish();
         // 100 ms, and much more on a busy machine.
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
         assert_eq!((actual, stderr.as_str()), (code, "Job j is being killed.\n"));
         sandbox.wait("j").expect_end(3, "killed", None);
         sandbox.assert_nothing_left("j");
