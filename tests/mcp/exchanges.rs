@@ -10,6 +10,7 @@ use crate::{McpClient, PERMISSION, QUESTION};
 
 /// In an expected message: any value.
 const ANY: &str = "<any>";
+const PROGRESS: &str = "notifications/progress";
 
 /// Returns where an answer differs from the expected one, in which objects may lack fields.
 fn difference(expected: &Value, actual: &Value, place: &str) -> Option<String> {
@@ -51,7 +52,11 @@ fn play(path: &Path) {
         } else if let Some(job) = line.get("blocked") {
             assert_eq!(sandbox.wait(job.as_str().unwrap())["status"], "blocked");
         } else {
-            let actual = client.read();
+            let mut actual = client.read();
+            // The progress is repeated while a wait lasts.
+            while actual["method"] == PROGRESS && line["server"]["method"] != PROGRESS {
+                actual = client.read();
+            }
             let found = difference(&line["server"], &actual, "");
             assert_eq!(found, None, "{}: {actual:#}", path.display());
         }

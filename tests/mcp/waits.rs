@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{Sandbox, await_file};
+use crate::support::{Sandbox, await_file, eventually};
 use crate::{McpClient, QUESTION};
 
 #[test]
@@ -25,6 +25,9 @@ fn a_job_is_started_watched_and_read() {
     assert_eq!(prompt, "--help; $(rm -rf ~)");
     let status = client.data("job_status", json!({"jobId": "j"}));
     assert_eq!(status["cwd"], sandbox.work().to_str().unwrap());
+    // The worker reads it after claude has written it.
+    let log = sandbox.job("j").join("output.log");
+    eventually("hello", || fs::read_to_string(&log).unwrap().contains("hello").then_some(()));
     let logs = client.data("job_logs", json!({"jobId": "j"}));
     assert!(logs["tail"].as_str().unwrap().contains("hello"), "{logs}");
     let listed = client.data("list_jobs", json!({"label": "project=app", "status": ["running"]}));
@@ -117,7 +120,14 @@ fn a_killed_job_ends_the_wait() {
     assert_eq!(client.read()["method"], "notifications/progress");
     let killed =
         client.begin("tools/call", json!({"name": "kill_job", "arguments": {"jobId": "j"}}));
-    let mut answers = [client.read(), client.read()];
+    // A slow kill is progress of the wait, too.
+    let mut next_answer = || loop {
+        let message = client.read();
+        if message["method"] != "notifications/progress" {
+            return message;
+        }
+    };
+    let mut answers = [next_answer(), next_answer()];
     answers.sort_by_key(|answer| answer["id"].as_u64());
     assert_eq!((&answers[0]["id"], &answers[1]["id"]), (&json!(waiting), &json!(killed)));
     let waited = &answers[0]["result"]["structuredContent"];
