@@ -170,7 +170,13 @@ fn an_answer_from_elsewhere_closes_the_choices() {
     terminal.await_text("Esc: type a message instead");
     assert_eq!(sandbox.run(["answer", "j", "--choice", "2"]).code, 0);
     terminal.await_text("thanks");
-    terminal.answer("Ctrl-C interrupts", &format!("go on{ENTER}"));
+    // The choices may be shown a moment longer, and then would get the keys.
+    eventually("the end of the choices", || {
+        let screen = terminal.screen();
+        let (_, since) = screen.rsplit_once("thanks").unwrap();
+        since.contains("Ctrl-C interrupts").then_some(())
+    });
+    terminal.press(&format!("go on{ENTER}"));
     terminal.await_text("= completed");
     let lines = left(terminal);
     assert!(!lines.iter().any(|line| line.contains("SQLite: embedded")), "{lines:#?}");

@@ -23,6 +23,12 @@ fn a_live_job_is_interrupted_after_a_question() {
             Sandbox::new("session\nread\ninit\nsay hi\ntouch $DIR/up\nhear\nhear-all $DIR/heard");
         sandbox.start("j", options);
         await_file(&sandbox.path("up"));
+        // The record has the session up to a second later.
+        let record = sandbox.job("j").join("meta.json");
+        eventually("the session", || {
+            let record = fs::read_to_string(&record).unwrap();
+            record.contains("\"sessionBegan\":true").then_some(())
+        });
         let mut declined = open(&sandbox, &[]);
         declined.answer("Interrupt it and open its session? [y/N] ", "n\n");
         let (code, output) = declined.finish();
