@@ -178,8 +178,8 @@ fn recovers_an_idle_job_as_idle() {
             fs::read_to_string(&log).ok()?.ends_with('\n').then_some(())
         });
         send(worker, signal);
-        // No caller has finished the job.
-        await_status(&sandbox, id, "failed");
+        // No caller has finished the job. The worker exits after it has recorded the end.
+        assert_eq!(sandbox.wait(id)["status"], "failed");
         sandbox.script("session\nhear-all $DIR/heard");
         assert_eq!(sandbox.run(["recover", id]).code, 0);
         await_status(&sandbox, id, "idle");
@@ -277,7 +277,11 @@ fn assert_finish_waits_for(script: &str, status: &str, kind: &str, has_end: bool
 
 #[test]
 fn finish_says_that_claude_has_not_ended() {
-    assert_finish_waits_for("read\ninit\nresult one\ntouch $DIR/up\nhang", "idle", "exit", true);
+    // It does not end, and is not silent: after 10 s of silence it would be terminated.
+    let alive = r#"json {"type":"rate_limit_event","rate_limit_info":{"status":"allowed"}}"#;
+    let stays = format!("sh sleep 2\n{alive}\n").repeat(15);
+    let script = format!("read\ninit\nresult one\ntouch $DIR/up\neof\n{stays}hang");
+    assert_finish_waits_for(&script, "idle", "exit", true);
 }
 
 #[test]

@@ -363,10 +363,11 @@ fn append(file: &Path, line: &str) -> io::Result<()> {
     fs::OpenOptions::new().append(true).create(true).open(file)?.write_all(line.as_bytes())
 }
 
-/// Writes under another name first, so that a process that waits for the file finds all of it.
+/// Writes under another name first, so that a process that waits for the file finds all of it. Fakes
+/// of other jobs may write the same file.
 fn write_atomically(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut partial = file.as_os_str().to_owned();
-    partial.push(".partial");
+    partial.push(format!(".{}.partial", std::process::id()));
     fs::write(&partial, bytes)?;
     fs::rename(&partial, file)
 }
