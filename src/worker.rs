@@ -25,6 +25,7 @@ use std::future::pending;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Child;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::net::unix::pipe;
@@ -141,6 +142,10 @@ async fn supervise(
             worker.run_effects();
         }
     }
+    // Jobs that wait for the end of a limit would not learn of it.
+    for change in worker.limit_changes.drain(..) {
+        let _ = change.join();
+    }
     // The end of this process closes its descriptors, the lock before the watches.
     std::mem::forget(worker);
     Ok(())
@@ -241,6 +246,8 @@ struct Worker {
     stdin: ClaudeInput,
     stdout: Option<pipe::Receiver>,
     admission: AdmissionControl,
+    /// Threads that wait for the queue's lock to record or remove limits.
+    limit_changes: Vec<JoinHandle<()>>,
     claude: Option<Child>,
     sweep: Option<Sweep>,
     /// Files whose write errors were reported already.
@@ -295,6 +302,7 @@ impl Worker {
             stdin: ClaudeInput::default(),
             stdout: None,
             admission: AdmissionControl::for_job(&job),
+            limit_changes: Vec::new(),
             claude: None,
             sweep: None,
             failed_files: BTreeSet::new(),

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::files::{create_dir, create_file, read_bytes, read_text};
@@ -183,27 +184,35 @@ impl Queue {
     }
 
     /// Records that a job has met a limit, so that waiting jobs with the same login do not meet it
-    /// too.
-    pub(crate) fn record_limit(&self, job: &JobId, login: &Login, met: LimitMet) {
+    /// too. Returns the thread that does so, if the queue's lock is not free: the caller must not end
+    /// before it.
+    pub(crate) fn record_limit(
+        &self,
+        job: &JobId,
+        login: &Login,
+        met: LimitMet,
+    ) -> Option<JoinHandle<()>> {
         let (job, login) = (job.clone(), login.clone());
-        self.with_lock(move |queue| queue.write_limits_met(&job, &login, met));
+        self.with_lock(move |queue| queue.write_limits_met(&job, &login, met))
     }
 
     /// Runs `work` under the queue's lock. If the lock is not free at once, `work` runs in a thread
     /// of its own, so that the caller does not wait.
-    fn with_lock(&self, work: impl FnOnce(&Self) + Send + 'static) {
+    fn with_lock(&self, work: impl FnOnce(&Self) + Send + 'static) -> Option<JoinHandle<()>> {
         match self.lock_within(SHORT_LOCK_WAIT, &mut QueueLockPoll::default()) {
             Ok(Some(_lock)) => work(self),
             Ok(None) => {
                 let queue = self.clone();
-                let _ = std::thread::Builder::new().spawn(move || {
+                let thread = std::thread::Builder::new().spawn(move || {
                     if let Ok(_lock) = queue.lock() {
                         work(&queue);
                     }
                 });
+                return thread.ok();
             }
             Err(_) => {}
         }
+        None
     }
 
     fn write_limits_met(&self, job: &JobId, login: &Login, met: LimitMet) {
@@ -251,10 +260,16 @@ impl Queue {
     }
 
     /// Removes the limits that its login met before this job `began`: the API has answered the job.
-    pub(crate) fn lift_limit(&self, login: &Login, answered: Option<&str>, began: Timestamp) {
+    /// Returns a thread as [`Self::record_limit`] does.
+    pub(crate) fn lift_limit(
+        &self,
+        login: &Login,
+        answered: Option<&str>,
+        began: Timestamp,
+    ) -> Option<JoinHandle<()>> {
         let ended = self.ended_limits(login, answered, began);
         if ended.is_empty() {
-            return;
+            return None;
         }
         let (login, answered) = (login.clone(), answered.map(str::to_owned));
         self.with_lock(move |queue| {
@@ -265,7 +280,7 @@ impl Queue {
             if lifted {
                 queue.notify();
             }
-        });
+        })
     }
 
     /// Returns the files of the limits that an answer to a job that `began` then ends.

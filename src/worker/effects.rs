@@ -7,7 +7,7 @@ use super::{Progress, Sweep, Worker};
 use crate::claude;
 use crate::clock;
 use crate::fault_point::fault_point;
-use crate::job::{NotifyEvent, Outcome, TurnEnd};
+use crate::job::{NotifyEvent, Outcome, Timestamp, TurnEnd};
 use crate::launch::spawn_notifier;
 use crate::process::{self, Descendants};
 use crate::store::{RESULT, TURNS, undelivered_messages};
@@ -51,12 +51,10 @@ impl Worker {
             Effect::Thaw => self.thaw(),
             Effect::Limited(met) => {
                 let job = &self.supervisor.record().job_id;
-                self.admission.queue().record_limit(job, &self.launch_state.login, met);
+                let queue = self.admission.queue();
+                self.limit_changes.extend(queue.record_limit(job, &self.launch_state.login, met));
             }
-            Effect::Answered(began) => {
-                let model = self.supervisor.record().model.as_deref();
-                self.admission.queue().lift_limit(&self.launch_state.login, model, began);
-            }
+            Effect::Answered(began) => self.lift_limit(began),
             Effect::RecordNotification(event) => self.record_notification(event),
             Effect::Respond { request_id, response } => {
                 self.stdin.respond(&request_id, &response);
@@ -91,6 +89,13 @@ impl Worker {
             }
             Effect::End(outcome) => self.end(&outcome),
         }
+    }
+
+    /// Ends the limits that the login met before claude `began`, which was answered.
+    fn lift_limit(&mut self, began: Timestamp) {
+        let model = self.supervisor.record().model.as_deref();
+        let queue = self.admission.queue();
+        self.limit_changes.extend(queue.lift_limit(&self.launch_state.login, model, began));
     }
 
     /// Saves the answer of a turn that has ended, which can be read while the job waits for a message.

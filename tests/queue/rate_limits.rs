@@ -64,6 +64,23 @@ fn a_rate_limit_ends_when_another_job_is_answered() {
     sandbox.run(["kill", "a"]);
 }
 
+#[test]
+fn an_answer_ends_a_limit_while_the_queue_is_busy() {
+    let (mut sandbox, _) = with_limit(600);
+    sandbox.script("read\ninit\nwait-file $DIR/go\nsay fine\nresult ok\neof");
+    assert_eq!(sandbox.start("b", &[])["status"], "queued");
+    assert_eq!(sandbox.start("c", &["--max-wait", "1m"])["status"], "running");
+    // The worker of `c` has nothing else to do when it waits for the lock of the queue.
+    sandbox.pause_at("queue:locked", ["start", "d", "--prompt", "x"], |sandbox| {
+        fs::write(sandbox.path("go"), "").unwrap();
+        sandbox.wait("c").expect_end(0, "completed", None);
+        sandbox.wait("b").expect_end(0, "completed", None);
+    });
+    for id in ["a", "d"] {
+        sandbox.run(["kill", id]);
+    }
+}
+
 /// Job `a` has met a rate limit of its login that ends in ten minutes, and waits; every other job
 /// that uses the login is answered.
 fn with_limited_login() -> Sandbox {
