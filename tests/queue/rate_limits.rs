@@ -156,7 +156,7 @@ fn a_job_probes_the_limit_after_the_prober_is_killed() {
         for id in ["b", "c"] {
             sandbox.wait(id).expect_end(0, "completed", None);
         }
-        assert!(began.elapsed() < Duration::from_secs(30));
+        assert!(began.elapsed() < Duration::from_secs(120));
         assert_eq!(order(&sandbox), ["a", "b", "c"]);
     }
 }
