@@ -31,6 +31,8 @@ fn refuses_a_caller_without_file_descriptors() {
         );
         let status = sandbox.run(["status", &id]);
         assert!(status.code == 4 || status["status"] == "failed", "{limit}: {status:?}");
+        // The worker exits after its report to the caller.
+        sandbox.wait(&id);
         sandbox.assert_nothing_left(&id);
     }
 }
@@ -93,6 +95,8 @@ fn reports_scarce_memory() {
         } else {
             let failed = status["status"] == "failed" && status["error"].is_string();
             assert!(status.code == 4 || failed, "{megabytes}: {answer:?} {status:?}");
+            // The worker exits after its report to the caller.
+            sandbox.wait(&id);
         }
         sandbox.assert_nothing_left(&id);
     }
