@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::real_claude::{Cli, RealSandbox};
 use crate::support::scripted_api::{ScriptedApi, Step};
+use crate::support::{Answer, eventually};
 
 #[track_caller]
 fn git(dir: &Path, arguments: &[&str]) -> String {
@@ -16,6 +17,15 @@ fn git(dir: &Path, arguments: &[&str]) -> String {
     let output = command.current_dir(dir).args(identity).args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+/// The worktree in the answer to a call, once git answers within the time that the call gives it.
+#[track_caller]
+fn inspected(call: impl Fn() -> Answer) -> Value {
+    eventually("git to answer", || {
+        let worktree = call()["worktree"].clone();
+        worktree["dirty"].is_u64().then_some(worktree)
+    })
 }
 
 each_cli!(commits_and_is_resumed_in_its_worktree);
@@ -31,8 +41,8 @@ fn commits_and_is_resumed_in_its_worktree(cli: Cli) {
     git(&work, &["commit", "--quiet", "--allow-empty", "--message", "Begin"]);
     let ended = sandbox.run_job("j", &["--worktree", "--setup", "echo ready"]);
     ended.expect_end(0, "completed", None);
-    assert_eq!(ended["worktree"]["commits"], 1, "{ended:?}");
-    assert_eq!(ended["worktree"]["dirty"], 0);
+    let worktree = inspected(|| sandbox.wait("j"));
+    assert_eq!((&worktree["commits"], &worktree["dirty"]), (&1.into(), &0.into()), "{ended:?}");
     assert_eq!(git(&work, &["show", "claudejob/j:new"]), "1");
     assert_eq!(git(&work, &["status", "--porcelain"]), "");
     // Also in a worktree that is made again.
@@ -87,8 +97,8 @@ fn ten_tasks_of_a_batch_have_ten_branches(cli: Cli) {
         files.map(|file| file["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(files(7), ["half"]);
-    let status = sandbox.status("t7");
-    assert_eq!((&status["reason"], &status["worktree"]["dirty"]), (&"no_result".into(), &1.into()));
+    assert_eq!(sandbox.status("t7")["reason"], "no_result");
+    assert_eq!(inspected(|| sandbox.status("t7"))["dirty"], 1);
     assert_eq!(sandbox.run(["resume", "t7"]).code, 0);
     sandbox.wait("t7").expect_end(0, "completed", None);
     for n in 0..10 {
