@@ -49,7 +49,7 @@ pub(crate) fn run_on_terminal(mut command: Command, input: &str) -> (i32, String
 pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
-    screen: Arc<Mutex<String>>,
+    output: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
 }
 
@@ -69,15 +69,16 @@ impl Terminal {
         command.stderr(pty.slave).process_group(0);
         let child = command.spawn().unwrap();
         drop(command);
-        let screen = Arc::new(Mutex::new(String::new()));
-        let (shown, mut output) = (screen.clone(), keyboard.try_clone().unwrap());
+        // Bytes: a read may end within a character.
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let (shown, mut terminal) = (output.clone(), keyboard.try_clone().unwrap());
         let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = output.read(&mut buffer) {
-                shown.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+            while let Ok(read @ 1..) = terminal.read(&mut buffer) {
+                shown.lock().unwrap().extend_from_slice(&buffer[..read]);
             }
         });
-        Self { child, keyboard, screen, reader }
+        Self { child, keyboard, output, reader }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -85,7 +86,7 @@ impl Terminal {
     }
 
     pub(crate) fn screen(&self) -> String {
-        self.screen.lock().unwrap().clone()
+        String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
     }
 
     /// Whether keys reach the call one by one.
@@ -119,6 +120,7 @@ impl Terminal {
     pub(crate) fn finish(mut self) -> (i32, String) {
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
         self.reader.join().unwrap();
-        (code, self.screen.lock().unwrap().clone())
+        let output = String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned();
+        (code, output)
     }
 }
