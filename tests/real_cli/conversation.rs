@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::support::processes::{is_alive, processes_of, program_of, send};
+use crate::support::processes::{is_alive, send};
 use crate::support::real_claude::{Cli, RealSandbox};
 use crate::support::scripted_api::Step;
 use crate::support::{Answer, await_file, eventually};
@@ -24,6 +24,8 @@ fn a_message_during_a_tool_call_joins_the_turn(cli: Cli) {
     let sent = sandbox.run(["send", "steered", "--message", "and the docs, please"]);
 
     assert_eq!((sent.code, &sent["message"]), (0, &1.into()), "{sent:?}");
+    // Claude notes there also what it has heard during the call.
+    await_stored(&sandbox, "and the docs, please");
     fs::write(sandbox.path("go"), "").unwrap();
     let result = sandbox.wait("steered");
     result.expect_end(0, "completed", None);
@@ -88,11 +90,10 @@ fn a_kept_alive_job_outlives_its_claude(cli: Cli) {
     };
     sandbox.start("kept", &["--keep-alive"]);
     idle("One.");
-    let session = sandbox.status("kept").text("sessionId").to_owned();
-    eventually("the conversation", || is_on_disk(&sandbox, &session).then_some(()));
+    await_stored(&sandbox, r#""text":"One.""#);
 
     send(sandbox.claude_pid("kept"), Signal::SIGKILL);
-    let second = sandbox.run(["send", "kept", "--message", "and then?", "--wait", "1m"]);
+    let second = sandbox.run(["send", "kept", "--message", "and then?", "--wait", "3m"]);
 
     assert_eq!(second["turn"]["result"], "Two.", "{second:?}");
     let seen = sandbox.api.wait_for_request(2);
@@ -136,11 +137,19 @@ fn resumes_and_forks_a_completed_job(cli: Cli) {
     assert!(seen.messages >= 5, "the copy knows the conversation: {}", seen.messages);
 }
 
-/// Whether claude has stored the conversation of this session.
-fn is_on_disk(sandbox: &RealSandbox, session: &str) -> bool {
+/// Waits until claude has stored this text of its conversation.
+#[track_caller]
+fn await_stored(sandbox: &RealSandbox, text: &str) {
     let projects = sandbox.path("home/.claude/projects");
-    let folders = fs::read_dir(projects).into_iter().flatten().flatten();
-    folders.into_iter().any(|folder| folder.path().join(format!("{session}.jsonl")).exists())
+    eventually(text, || {
+        let folders = fs::read_dir(&projects).into_iter().flatten().flatten();
+        let mut files =
+            folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
+        let is_in = |file: fs::DirEntry| {
+            fs::read_to_string(file.path()).is_ok_and(|stored| stored.contains(text))
+        };
+        files.any(is_in).then_some(())
+    });
 }
 
 each_cli!(recovers_the_conversation_of_a_killed_worker);
@@ -156,8 +165,10 @@ fn recovers_the_conversation_of_a_killed_worker(cli: Cli) {
     let started = sandbox.start("cut", &[]);
     let worker = i32::try_from(started["pid"].as_i64().unwrap()).unwrap();
     await_file(&sandbox.path("up"));
-    let session = sandbox.status("cut").text("sessionId").to_owned();
-    eventually("the conversation", || is_on_disk(&sandbox, &session).then_some(()));
+    let session = eventually("the session", || {
+        sandbox.status("cut")["sessionId"].as_str().map(str::to_owned)
+    });
+    await_stored(&sandbox, "touch $HOME/../up");
     let claude = sandbox.claude_pid("cut");
     send(worker, Signal::SIGKILL);
     // The kernel sends claude its signal when the worker is gone. Before that, claude could see its
@@ -193,11 +204,7 @@ fn recovers_with_the_prompt_without_a_conversation(cli: Cli) {
         let log = fs::read_to_string(sandbox.job("early").join("output.log")).ok()?;
         log.contains("\"subtype\":\"init\"").then_some(())
     });
-    let claude = processes_of(&sandbox.job("early"))
-        .into_iter()
-        .find(|&pid| program_of(pid) != "claudejob")
-        .unwrap();
-    send(claude, Signal::SIGKILL);
+    send(sandbox.claude_pid("early"), Signal::SIGKILL);
     sandbox.wait("early").expect_end(1, "failed", Some("no_result"));
 
     assert_eq!(sandbox.run(["recover", "--all"])["recovered"][0]["jobId"], "early");

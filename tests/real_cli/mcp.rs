@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use crate::support::eventually;
 use crate::support::processes::send;
 use crate::support::real_claude::{Cli, RealSandbox};
 use crate::support::sandbox::fake_claude;
@@ -97,7 +98,9 @@ fn a_person_goes_on_and_is_woken_by_the_end(cli: Cli) {
     command.arg("--mcp-config").arg(&config).arg("--strict-mcp-config");
     let mut terminal = Terminal::of_size(command, 100, 40);
 
-    terminal.answer("shift+tab", "begin");
+    terminal.await_text("shift+tab");
+    eventually("raw mode", || terminal.is_raw().then_some(()));
+    terminal.press("begin");
     terminal.answer("begin", "\r");
     terminal.await_text("STARTED");
     terminal.answer("STARTED", "another");

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::support::eventually;
 use crate::support::real_claude::{Cli, RealSandbox};
 use crate::support::scripted_api::Step;
 use crate::support::terminal::Terminal;
@@ -35,6 +36,7 @@ fn a_resumed_job_knows_what_was_said(cli: Cli) {
     set_up(&sandbox);
     let mut terminal = Terminal::of_size(sandbox.command(["open", "j"]), 100, 30);
     terminal.await_text("banana");
+    eventually("raw mode", || terminal.is_raw().then_some(()));
     terminal.press("cherry");
     terminal.answer("cherry", "\r");
     terminal.await_text("kiwi");

@@ -81,6 +81,11 @@ fn a_killed_job_can_be_resumed(cli: Cli) {
     let sandbox = RealSandbox::new(cli, [Step::Hang, Step::text("went on"), Step::text("and on")]);
     sandbox.start("first", &[]);
     sandbox.api.wait_for_request(1);
+    // Claude reports its session, and that a turn is open, in any order with its request.
+    eventually("the session", || {
+        let log = fs::read_to_string(sandbox.job("first").join("output.log")).ok()?;
+        log.contains("\"subtype\":\"init\"").then_some(())
+    });
     let killed = sandbox.run(["kill", "first"]);
     assert_eq!(killed["killed"], true, "{killed:?}");
     let first = sandbox.status("first");

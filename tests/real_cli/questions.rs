@@ -43,7 +43,7 @@ fn answers_a_question_by_label_and_by_free_text(cli: Cli) {
             RealSandbox::new(cli, [Step::Ask("Which database?".to_owned()), Step::text("Noted.")]);
         sandbox.start("asks", &["--ask"]);
 
-        let blocked = sandbox.run(["wait", "asks", "--timeout", "1m"]);
+        let blocked = sandbox.run(["wait", "asks", "--timeout", "3m"]);
 
         assert_eq!((blocked.code, &blocked["status"]), (5, &"blocked".into()), "{blocked:?}");
         assert_eq!(blocked["blocked"]["questions"][0]["question"], "Which database?");
@@ -60,7 +60,7 @@ fn an_answer_reaches_a_released_conversation(cli: Cli) {
     let sandbox =
         RealSandbox::new(cli, [Step::Ask("Which database?".to_owned()), Step::text("Noted.")]);
     sandbox.start("asks", &["--ask", "--fail-on-denial"]);
-    sandbox.run(["wait", "asks", "--timeout", "1m"]);
+    sandbox.run(["wait", "asks", "--timeout", "3m"]);
 
     let released = sandbox.run(["answer", "asks", "--release"]);
 
@@ -83,7 +83,7 @@ fn allows_and_denies_a_permission(cli: Cli) {
         forbid(&sandbox);
         sandbox.start("asks", &["--ask", "--permission-mode", "default"]);
 
-        let blocked = sandbox.run(["wait", "asks", "--timeout", "1m"]);
+        let blocked = sandbox.run(["wait", "asks", "--timeout", "3m"]);
 
         assert_eq!(blocked.code, 5, "{blocked:?}");
         let asked = &blocked["blocked"];

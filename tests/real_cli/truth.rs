@@ -5,10 +5,10 @@ use std::fs;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::eventually;
 use crate::support::processes::send;
 use crate::support::real_claude::{Cli, RealSandbox};
 use crate::support::scripted_api::{ScriptedApi, Step};
+use crate::support::{await_file, eventually};
 
 /// Claude's events in the job's log.
 fn stream(sandbox: &RealSandbox, id: &str) -> Vec<Value> {
@@ -115,9 +115,9 @@ fn a_command_to_a_kept_alive_job_is_a_turn(cli: Cli) {
     let sandbox = RealSandbox::new(cli, [Step::text("one"), Step::text("two")]);
     sandbox.start("j", &["--keep-alive"]);
     eventually("idle", || (sandbox.status("j")["status"] == "idle").then_some(()));
-    let sent = sandbox.run(["send", "j", "--message", "/help", "--wait", "1m"]);
+    let sent = sandbox.run(["send", "j", "--message", "/help", "--wait", "3m"]);
     assert_eq!(sent["turn"]["messages"], json!([1]), "{sent:?}");
-    let sent = sandbox.run(["send", "j", "--message", "go on", "--wait", "1m"]);
+    let sent = sandbox.run(["send", "j", "--message", "go on", "--wait", "3m"]);
     assert_eq!(sent["turn"]["result"], "two", "{sent:?}");
     sandbox.run(["finish", "j"]);
     sandbox.wait("j").expect_end(0, "completed", None);
@@ -199,13 +199,15 @@ fn shows_unfinished_background_work(cli: Cli) {
 each_cli!(retries_a_lost_connection);
 fn retries_a_lost_connection(cli: Cli) {
     let mut sandbox = RealSandbox::new(cli, []);
-    // No server listens there for some time.
-    let gate = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // No server listens there for some time. At an address of its own, so that no other test takes
+    // the port meanwhile.
+    let host = if cli == Cli::Oldest { "127.0.0.2:0" } else { "127.0.0.3:0" };
+    let gate = std::net::TcpListener::bind(host).unwrap();
     let address = gate.local_addr().unwrap().to_string();
     drop(gate);
     sandbox.set("ANTHROPIC_BASE_URL", format!("http://{address}"));
     sandbox.set("CLAUDE_CODE_MAX_RETRIES", "0");
-    sandbox.start("j", &["--retries", "9", "--max-backoff", "300ms"]);
+    sandbox.start("j", &["--retries", "99", "--max-backoff", "300ms"]);
     let status = eventually("another attempt", || {
         let status = sandbox.status("j");
         (status["attempt"].as_u64() > Some(1)).then_some(status)
@@ -228,11 +230,18 @@ fn a_permanently_lost_connection_is_transient(cli: Cli) {
 
 each_cli!(retries_a_temporarily_refused_login);
 fn retries_a_temporarily_refused_login(cli: Cli) {
+    // However often claude asks before the job ends it, it has no answer before the next attempt.
+    let healed = Step::text("healed").held();
     let sandbox = RealSandbox::new(
         cli,
-        [Step::bash("echo step"), Step::BadKey, Step::BadKey, Step::BadKey, Step::text("healed")],
+        [Step::bash("echo step"), Step::BadKey, Step::BadKey, Step::BadKey, healed],
     );
-    let result = sandbox.run_job("j", &["--max-backoff", "300ms"]);
+    sandbox.start("j", &["--max-backoff", "300ms"]);
+    eventually("another attempt", || (sandbox.status("j")["attempt"] == 2).then_some(()));
+    // The first claude may have begun to wait, too.
+    sandbox.api.release();
+    sandbox.api.release();
+    let result = sandbox.wait("j");
     result.expect_end(0, "completed", None);
     assert_eq!(result["result"], "healed");
     assert_eq!(sandbox.status("j")["attempt"], 2);
@@ -277,10 +286,13 @@ fn names_a_denial_reported_only_by_the_tool(cli: Cli) {
 
 each_cli!(a_kill_keeps_the_cost);
 fn a_kill_keeps_the_cost(cli: Cli) {
-    let sandbox =
-        RealSandbox::new(cli, [Step::bash("exec tail -f /dev/null"), Step::text("never")]);
+    let sandbox = RealSandbox::new(
+        cli,
+        [Step::bash("touch up; exec tail -f /dev/null"), Step::text("never")],
+    );
     sandbox.start("j", &[]);
-    await_event(&sandbox, "j", "assistant");
+    // The answer that called the tool is complete, and with it its price.
+    await_file(&sandbox.work().join("up"));
     assert_eq!(sandbox.run(["kill", "j"])["killed"], true);
     let status = sandbox.status("j");
     assert!(status["costUsd"].as_f64() > Some(0.0), "{status:?}");
