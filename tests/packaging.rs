@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -200,7 +202,8 @@ impl Installation {
         let package = directory.path().join("lib/node_modules/claudejob");
         fs::create_dir_all(package.join("bin")).unwrap();
         fs::create_dir(directory.path().join("bin")).unwrap();
-        fs::copy(root().join("packaging/npm/claudejob"), package.join("bin/claudejob")).unwrap();
+        let launcher = fs::read(root().join("packaging/npm/claudejob")).unwrap();
+        support::install(&package.join("bin/claudejob"), &launcher);
         let link = directory.path().join("bin/claudejob");
         symlink("../lib/node_modules/claudejob/bin/claudejob", link).unwrap();
         Self(directory)
@@ -213,8 +216,7 @@ impl Installation {
         fs::create_dir_all(&directory).unwrap();
         let program = directory.join("claudejob");
         let script = format!("#!/bin/sh\nprintf '{platform}'; printf '|%s' \"$@\"; exit 7\n");
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        support::install(&program, script.as_bytes());
     }
 
     fn run(&self, program: &OsStr) -> Output {
