@@ -464,7 +464,6 @@ pub(crate) fn process_in(directory: &Path) -> Option<(i32, String)> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
 
     use super::*;
@@ -472,12 +471,13 @@ mod tests {
     #[test]
     fn a_process_that_executes_a_program_has_markers() {
         let dir = tempfile::tempdir().unwrap();
-        let script = dir.path().join("script");
-        std::fs::write(&script, "#!/bin/sh\nexec \"$0\"\n").unwrap();
-        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+        let [script, written] = ["script", "written"].map(|name| dir.path().join(name));
         let mut command = Command::new("sh");
-        command.args(["-c", "exec \"$0\""]).arg(&script).env("CLAUDEJOB_DIR", dir.path());
+        // The shell writes it: a process that is just starting may have copies of descriptors.
+        let write = r#"printf '#!/bin/sh\nexec "$0"\n' >"$0"; chmod 755 "$0"; >"$1"; exec "$0""#;
+        command.args(["-c", write]).args([&script, &written]).env("CLAUDEJOB_DIR", dir.path());
         let mut child = command.spawn().unwrap();
+        while !written.exists() {}
         let process = Process::living(child.id() as i32).unwrap();
         let mut missed = 0;
         for _ in 0..300 {

@@ -159,7 +159,13 @@ mod tests {
         let run = |script: &str, max_bytes| {
             let mut command = Command::new("sh");
             command.args(["-c", script]);
-            let timeout = Duration::from_secs(if script.contains("hang") { 1 } else { 60 });
+            // `yes` needs time to begin.
+            let seconds = match script {
+                script if !script.contains("hang") => 60,
+                script if script.contains("yes") => 5,
+                _ => 1,
+            };
+            let timeout = Duration::from_secs(seconds);
             run_with_timeout(command, None, timeout, max_bytes)
         };
         let code = |code| Some(Exit { code: Some(code), signal: None });

@@ -131,7 +131,7 @@ fn skips_a_waiting_job_whose_worker_is_dead() {
     let (c, _c) = fixture.job("c");
     let first = fixture.admitted(&a, &up_to(1));
     fixture.enter(&b, &up_to(1));
-    drop(b_lock);
+    b_lock.release();
     fixture.queue.leave(&first);
     assert!(matches!(fixture.enter(&c, &up_to(1)), EnterResult::Admitted(_)));
     assert_eq!(fixture.tickets(), (1, 0));

@@ -17,6 +17,14 @@ fn store() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
+/// Waits until the lock of a directory is free: a process that a parallel test is just starting has
+/// copies of this one's descriptors until it executes its program.
+fn await_free(directory: &Path) {
+    let file = File::open(directory).unwrap();
+    file.lock().unwrap();
+    file.unlock().unwrap();
+}
+
 #[test]
 fn publishes_a_job_complete_and_locked() {
     let (_folder, store) = store();
@@ -176,7 +184,8 @@ fn clears_the_leftovers_of_a_dead_start() {
     other.lock_shared().unwrap();
     store.create(&record("b"), "x").unwrap();
     assert_eq!(fs::read_dir(&staging).unwrap().count(), 3);
-    drop(other);
+    other.unlock().unwrap();
+    await_free(&staging);
     store.create(&record("c"), "x").unwrap();
     assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
     assert_eq!(store.ids().unwrap().len(), 3);
@@ -193,6 +202,7 @@ fn keeps_a_staged_job_whose_lock_is_held() {
     store.clear_leftovers().unwrap();
     assert!(staged.is_held().unwrap());
     lock.release();
+    await_free(&staging);
     store.clear_leftovers().unwrap();
     assert!(!staged.path().exists());
     // The process that builds it notices that, and builds another one.

@@ -121,7 +121,7 @@ fn one_job_at_a_time_probes_a_limit() {
     };
     assert_eq!(place(&b_ticket).0, TicketState::Waiting, "the job that met the limit waits itself");
     // It ends: the next job is admitted at once, and no other.
-    drop(a_lock);
+    a_lock.release();
     assert_eq!(place(&b_ticket).0, TicketState::Running);
     assert_eq!(place(&c_ticket).0, TicketState::Waiting);
     assert!(!fixture.ask(&e, &own).0);
@@ -135,7 +135,7 @@ fn one_job_at_a_time_probes_a_limit() {
         (TicketState::Running, TicketState::Waiting)
     );
     // That job is killed before it has found out.
-    drop(b_lock);
+    b_lock.release();
     assert_eq!(place(&d_ticket).0, TicketState::Waiting, "c is about to find out");
     fixture.queue.lift_limit(&own, None, clock::now().after(Duration::from_millis(1)));
     assert_eq!(place(&d_ticket).0, TicketState::Running);
@@ -154,7 +154,7 @@ fn a_job_that_failed_by_the_limit_counts_as_a_probe() {
         fixture.meet_limit(&a, &own, 3_000);
         fixture.ask(&b, &own);
         let ticket = fixture.ask(&c, &own).1;
-        drop(a_lock);
+        a_lock.release();
         fixture.queue.dispatch_all().unwrap();
         assert!(fixture.queue.has_slot(&b));
         fixture.meet_limit(&b, &own, 3_000);
@@ -162,7 +162,7 @@ fn a_job_that_failed_by_the_limit_counts_as_a_probe() {
         let mut record = dir.load().unwrap();
         record.end(&Verdict::failed(reason, "limit"), clock::now());
         dir.save(&record, false).unwrap();
-        drop(b_lock);
+        b_lock.release();
         fixture.queue.dispatch_all().unwrap();
         assert_eq!(fixture.queue.ticket_state(&ticket), expected, "{reason}");
     }
@@ -195,14 +195,14 @@ fn a_limit_never_lasts_longer_than_recorded() {
     let monotonic = clock::monotonic_ms();
     fs::create_dir(fixture.queue.path.join(LIMITS)).unwrap();
     for (until, recorded, monotonic, left) in [
-        (now() + 60_000, now(), monotonic, 58..61),
+        (now() + 60_000, now(), monotonic, 30..61),
         // The clock was a month ahead, and was corrected.
-        (ahead + 60_000, ahead, monotonic, 58..61),
+        (ahead + 60_000, ahead, monotonic, 30..61),
         (ahead + 60_000, ahead, monotonic.saturating_sub(61_000), 0..1),
         // The clock is a month ahead now.
         (now() - 1, now() - 60_000, monotonic, 0..1),
         // The monotonic clock has restarted.
-        (now() + 60_000, now(), monotonic + 1_000_000, 58..61),
+        (now() + 60_000, now(), monotonic + 1_000_000, 30..61),
     ] {
         for (file, rest) in [(LEGACY_LIMIT, ""), ("limits/own", " met - 1 a")] {
             let text = format!("{until} {recorded} {monotonic}{rest}\n");

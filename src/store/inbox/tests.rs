@@ -177,7 +177,7 @@ fn withdraws_a_message_after_the_job_has_ended() {
     record.end(&crate::job::Verdict::Completed, record.times.started_at.unwrap());
     job.dir.save(&record, false).unwrap();
     assert!(!job.dir.withdraw(number).unwrap(), "another process holds the lock and reads it");
-    job.lock = None;
+    job.lock.take().unwrap().release();
     assert!(job.dir.withdraw(number).unwrap());
     assert_eq!(job.names(), [".desk", ".open"]);
     let number = job.post("b").unwrap();
