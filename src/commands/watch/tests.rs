@@ -117,7 +117,9 @@ fn watches_files_created_or_replaced_later() {
     fs::rename(&events, job.file("away")).unwrap();
     fixture.assert_notices(&changed);
     fs::remove_dir_all(job.path()).unwrap();
-    fixture.assert_notices(&changed);
+    // Not before the fence: a process that a parallel test is just starting may have a copy of the
+    // open directory, whose end is reported when nobody has it open.
+    assert_eq!(fixture.watch.next(), Notice::Changed(1));
 }
 
 #[test]
