@@ -28,7 +28,10 @@ impl Screen {
                             break;
                         }
                     }
-                    screen.obey(&sequence);
+                    // The rest of the last one may not have arrived yet.
+                    if sequence.ends_with(|c: char| c.is_ascii_alphabetic()) {
+                        screen.obey(&sequence);
+                    }
                 }
                 c => screen.put(c),
             }
