@@ -92,6 +92,8 @@ fn messages_reach_a_job_and_continue_it() {
     terminal.press(&format!("sLook at the tests{ENTER}"));
     await_line(&terminal, "> Look at the tests", "");
     await_line(&terminal, "> j    completed", "one");
+    // Its worker ends after its verdict, and then it can be continued.
+    sandbox.wait("j");
     sandbox.script("session\nread $DIR/resumed\ninit\nsay again\nresult two\neof");
     terminal.press(&format!("rAnd the docs{ENTER}"));
     await_line(&terminal, "again", "");
@@ -127,7 +129,13 @@ fn keys_interrupt_pause_and_filter() {
         sandbox.start(id, &["--keep-alive"]);
     }
     let mut terminal = top(&sandbox);
-    await_line(&terminal, "> ", "Bash: sleep");
+    for job in ["one", "two"] {
+        eventually(job, || {
+            let lines = Screen::after(&terminal.screen());
+            let works = |line: &String| line.get(2..).is_some_and(|rest| rest.starts_with(job));
+            lines.iter().any(|line| works(line) && line.ends_with("Bash: sleep")).then_some(())
+        });
+    }
     terminal.press("/one");
     await_line(&terminal, "1 running", "");
     terminal.press(ENTER);
@@ -191,7 +199,8 @@ fn jobs_that_are_removed_disappear() {
     await_line(&terminal, "  one  completed", "done");
     sandbox.run(["rm", "two"]);
     eventually("one job", || {
-        Screen::after(&terminal.screen())[0].ends_with("1 ended").then_some(())
+        let lines = Screen::after(&terminal.screen());
+        lines.first().is_some_and(|line| line.ends_with("1 ended")).then_some(())
     });
     terminal.press("d");
     await_line(&terminal, "no job is chosen", "");
