@@ -166,6 +166,7 @@ fn the_watched_list_follows_changes() {
     jobs.live("one", 65, &first);
     let terminal = Terminal::of_size(jobs.sandbox.command(["list", "--watch"]), 80, 10);
     terminal.await_text("the first step");
+    terminal.await_text("… and 24 more: claudejob");
     let lines = Screen::after(&terminal.screen());
     assert_eq!(lines.len(), 9, "{lines:#?}");
     assert!(lines[1].starts_with("one  running  1h 05m  1h 01m  $0.12  Bash: the"), "{lines:#?}");

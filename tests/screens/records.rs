@@ -27,15 +27,15 @@ impl Records {
         Self { locks: BTreeMap::new(), sandbox, now: SystemTime::now().into() }
     }
 
-    /// The middle of the minute so many minutes ago, so that the age in hours and minutes does not
-    /// change during the test.
+    /// Just before the time so many minutes ago, so that the age in hours and minutes does not change
+    /// during the test.
     pub(crate) fn minutes_ago(&self, minutes: u64) -> String {
-        let at = self.now - Duration::from_secs(minutes * 60 + 30);
+        let at = self.now - Duration::from_secs(minutes * 60 + 3);
         at.to_rfc3339_opts(SecondsFormat::Millis, true)
     }
 
     pub(crate) fn minutes_ahead(&self, minutes: u64) -> String {
-        let at = self.now + Duration::from_secs(minutes * 60 + 30);
+        let at = self.now + Duration::from_secs(minutes * 60 + 3);
         at.to_rfc3339_opts(SecondsFormat::Millis, true)
     }
 
