@@ -108,9 +108,10 @@ impl Actions {
             let ended = run();
             let has_failed = ended.as_ref().is_ok_and(|status| !status.success());
             if (verb == JobVerb::Diff || has_failed) && !ended.as_ref().is_ok_and(was_told_to_end) {
-                let _ = ask_for_enter();
+                // Before the question can be seen: a stop that follows it is no longer for the verb.
                 let _ = sender.send(TopResult::AwaitsEnter);
                 let _ = waker.send(Notice::Done);
+                let _ = ask_for_enter();
                 let _ = io::stdin().lock().read_line(&mut String::new());
             }
             TopResult::Returned(
