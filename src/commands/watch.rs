@@ -28,8 +28,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const SLOW_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of files from which the slow interval applies.
 const SLOW_POLL_FILES: usize = 100;
-/// Time limit for a signal to be taken as a notice, before it ends the process.
+/// Time limit for a signal to be taken as a notice, before it ends the process. It is waited for in
+/// parts: a machine that stands still for seconds takes one of them only.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(1);
+const SIGNAL_TIMEOUT_PARTS: u32 = 10;
 /// Time limit for the last line on stderr.
 pub(super) const NOTE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -180,7 +182,8 @@ impl Watch {
                 // Another thread may forward other signals.
                 while takes.try_recv().is_ok() {}
                 let _ = sender.send(Notice::Signal(signal));
-                if takes.recv_timeout(SIGNAL_TIMEOUT).is_err() {
+                let part = SIGNAL_TIMEOUT / SIGNAL_TIMEOUT_PARTS;
+                if (0..SIGNAL_TIMEOUT_PARTS).all(|_| takes.recv_timeout(part).is_err()) {
                     restore_modes();
                     if signal != Signal::SIGHUP {
                         print_note_within(note, NOTE_TIMEOUT);
