@@ -77,8 +77,8 @@ fn a_cancelled_step_kills_the_job() {
         let output = step.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{:?}", texts(&output));
         sandbox.wait("ci-7-1").expect_end(3, "killed", None);
-        // 1 s at a fake that ends by SIGINT, and more on a busy machine.
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        // 1 s at a fake that ends by SIGINT, and much more on a busy machine.
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
         sandbox.assert_nothing_left("ci-7-1");
     }
 }

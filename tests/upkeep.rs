@@ -87,7 +87,8 @@ fn ignores_empty_and_names_invalid_variables() {
 #[test]
 fn ends_a_silent_claude_but_no_long_tool() {
     let sandbox = Sandbox::new("");
-    let options = ["--stall-timeout", "3s", "--tool-timeout", "1h"];
+    // On a busy machine a claude may be silent for seconds before its next line.
+    let options = ["--stall-timeout", "8s", "--tool-timeout", "1h"];
     // Two jobs whose tool outlasts the timeout; one is silent after that.
     for (id, rest) in [("ends", "result ok\neof"), ("stalls", "hang")] {
         sandbox.script(&format!(
