@@ -31,6 +31,23 @@ fn await_stop(terminal: &Terminal, below: usize) {
     assert!(!terminal.is_raw());
 }
 
+/// Waits until a thread of the process blocks until its child stops or ends. The process takes no
+/// notice of a stop that comes before it has seen that the child continues.
+#[track_caller]
+fn await_wait(pid: i32) {
+    let number = nix::libc::SYS_wait4.to_string();
+    eventually("the wait for the child", || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let mut calls = threads.map(|thread| fs::read_to_string(thread.path().join("syscall")));
+        // Not every machine shows it.
+        let waits = |call: std::io::Result<String>| match call {
+            Ok(call) => call.split(' ').next() == Some(&number),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        };
+        calls.any(waits).then_some(())
+    });
+}
+
 /// What a terminal does at Ctrl-Z that is no key, and a shell at `fg`.
 fn signal(terminal: &Terminal, signal: Signal) {
     killpg(Pid::from_raw(terminal.pid()), signal).unwrap();
@@ -57,6 +74,7 @@ fn attach_stops_with_top() {
         eventually("raw mode", || terminal.is_raw().then_some(()));
         terminal.press(&format!("{message}{ENTER}"));
         terminal.await_text(sent);
+        await_wait(terminal.pid());
     }
     let heard = || fs::read_to_string(sandbox.path("heard")).unwrap_or_default();
     eventually("both messages", || (heard() == "one\ntwo\n").then_some(()));
@@ -87,6 +105,9 @@ fn a_program_without_raw_mode_stops_with_top() {
         eventually("all continue", || {
             (!descendants(terminal.pid()).into_iter().any(is_stopped)).then_some(())
         });
+        for waiting in [terminal.pid(), children_of(terminal.pid())[0]] {
+            await_wait(waiting);
+        }
     }
     fs::write(sandbox.path("go"), "").unwrap();
     eventually("raw mode", || terminal.is_raw().then_some(()));
