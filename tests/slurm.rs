@@ -244,7 +244,8 @@ fn a_pending_job_is_killed_and_cancelled() {
 
 #[test]
 fn a_kill_says_if_the_node_does_not_answer() {
-    let cluster = Cluster::new("result done");
+    let mut cluster = Cluster::new("result done");
+    cluster.sandbox.set("CLAUDEJOB_TEST_KILL_TIMEOUT", "5");
     assert_eq!(cluster.start("a", &[]).code, 0);
     cluster.set_state("1", "RUNNING|0|n2|None");
     // No process of this number can be signalled.

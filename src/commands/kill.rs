@@ -22,7 +22,7 @@ use super::shortened::ArrayLimit;
 use crate::arguments::{FORCE_HOST, SelectorArgs};
 use crate::claude;
 use crate::error::{Error, ExitStatus};
-use crate::fault_point::fault_point;
+use crate::fault_point::{fault_point, test_number};
 use crate::finalize::finalize_lost_until;
 use crate::job::{JobId, LeftProcess, Leftovers, Record, Status, Verdict};
 use crate::launch::SCOPE_PREFIX;
@@ -34,6 +34,8 @@ use several::kill_several;
 
 /// Time limit of the whole command: callers allow a command 10 s.
 const KILL_TIMEOUT: Duration = Duration::from_millis(7_800);
+/// Environment variable by which tests change it: a number of seconds.
+const TEST_TIMEOUT: &str = "CLAUDEJOB_TEST_KILL_TIMEOUT";
 /// Time limit of the worker, whose own sequence of signals takes at most 6.6 s.
 const WORKER_TIMEOUT: Duration = Duration::from_millis(7_000);
 /// Time limit for a worker that is being started to record its process id.
@@ -82,7 +84,7 @@ impl KillArgs {
                 let ids = self.targets.whole_ids()?;
                 let [id] = ids.as_slice() else { return Err(error.into()) };
                 let dir = Store::at_resolved(&root).job(id);
-                let answer = kill_without_record(&dir, Instant::now() + KILL_TIMEOUT)?;
+                let answer = kill_without_record(&dir, deadline())?;
                 return call.print(&answer.ok_or(error)?);
             }
         };
@@ -180,7 +182,12 @@ pub(super) fn request(store: &Store, id: &JobId) -> bool {
 
 /// Kills the job. Returns when no process of the job remains, or with the processes that do.
 pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
-    kill_until(store, id, Instant::now() + KILL_TIMEOUT)
+    kill_until(store, id, deadline())
+}
+
+/// Returns the time at which a command that begins now has to end.
+fn deadline() -> Instant {
+    Instant::now() + test_number(TEST_TIMEOUT).map_or(KILL_TIMEOUT, Duration::from_secs)
 }
 
 /// Like [`kill`], and returns at this time.

@@ -28,6 +28,10 @@ impl Cluster {
         let path = std::env::var("PATH").unwrap();
         sandbox.set("PATH", format!("{}:{path}", bin.display()));
         sandbox.set("SLURM_STAND_IN", &dir);
+        // The stand-in and the workers take long on a busy machine.
+        for limit in ["CLAUDEJOB_TEST_QUERY_TIMEOUT", "CLAUDEJOB_TEST_KILL_TIMEOUT"] {
+            sandbox.set(limit, "120");
+        }
         Self { sandbox, dir }
     }
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::states::reference;
+use super::states::{reference, time_limit};
 use super::{from_engine_error, kind};
 use crate::commands::parallel::for_each_job;
 use crate::error::Error;
@@ -88,7 +88,7 @@ pub(in crate::commands) fn kill(
 ) -> Vec<Result<Option<String>, Error>> {
     let victim = |(dir, record)| Victim { dir, record, job: None, doubt: None };
     let mut victims: Vec<Victim> = jobs.into_iter().map(victim).collect();
-    let killed = engine(kind, COMMAND_TIMEOUT)
+    let killed = engine(kind, time_limit(COMMAND_TIMEOUT))
         .and_then(|engine| kill_by(engine.as_ref(), victims.iter_mut().collect(), until));
     let result = |victim: Victim| match &killed {
         Ok(()) => Ok(victim.doubt),
@@ -153,7 +153,7 @@ pub(in crate::commands) fn wake(dir: &JobDir, record: &Record) {
         && record.status.is_live()
         && record.status != Status::Queued
         && let Some(job) = reference(dir, record)
-        && let Ok(engine) = engine(kind, COMMAND_TIMEOUT)
+        && let Ok(engine) = engine(kind, time_limit(COMMAND_TIMEOUT))
     {
         let _ = engine.signal(&[job], EngineSignal::Inbox);
     }

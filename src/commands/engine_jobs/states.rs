@@ -13,7 +13,7 @@ use crate::store::JobDir;
 
 /// Time limit of a question to an engine.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
-/// Environment variable by which tests change it: a number of seconds.
+/// Environment variable by which tests change this limit and that of a kill's commands: a number of seconds.
 const TEST_TIMEOUT: &str = "CLAUDEJOB_TEST_QUERY_TIMEOUT";
 /// How long an answer is used.
 const MAX_AGE: Duration = Duration::from_secs(5);
@@ -118,6 +118,11 @@ fn find(kind: EngineKind, ask: Ask, job: &EngineRef) -> Result<Option<EngineStat
         Ok(states) => Ok(states.get(&job.id).map(|job| job.status.clone())),
         Err(error) => Err(error.clone()),
     }
+}
+
+/// Returns the time limit of a command of an engine.
+pub(super) fn time_limit(usual: Duration) -> Duration {
+    test_number(TEST_TIMEOUT).map_or(usual, Duration::from_secs)
 }
 
 /// Returns what the engine calls the job, if that is known.

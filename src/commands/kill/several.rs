@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{
-    KILL_TIMEOUT, KillAnswer, STILL_ENDING, answer_of_engine, kill_until, open_worker, request_kill,
+    KillAnswer, STILL_ENDING, answer_of_engine, deadline, kill_until, open_worker, request_kill,
 };
 use crate::commands::engine_jobs;
 use crate::commands::parallel::for_each_job;
@@ -25,7 +25,7 @@ const SEARCH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Kills these jobs. Returns their answers in the same order.
 pub(super) fn kill_several(store: &Store, ids: &[JobId]) -> Vec<Result<KillAnswer, Error>> {
-    let until = Instant::now() + KILL_TIMEOUT;
+    let until = deadline();
     if let [id] = ids {
         return vec![kill_until(store, id, until)];
     }
