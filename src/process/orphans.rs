@@ -245,6 +245,7 @@ impl Search<'_> {
             pass.is_new |= self.survivors.kill(id, || id.is_alive());
             self.living.push(id);
         }
+        self.survivors.add_ending(&mut self.living);
         self.survivors.forget_ended(&self.living);
         Ok(pass)
     }
@@ -265,7 +266,13 @@ impl Search<'_> {
         for pid in (newest - NEWEST_COUNT..=newest).rev() {
             // The two newest are checked again: they may just have been started.
             let was_seen = pid <= self.newest && pid < newest - 1;
-            if was_seen || pid <= 1 || pid == own || self.kill_at_once(pid).is_some() {
+            if was_seen || pid <= 1 || pid == own {
+                continue;
+            }
+            if let Some(handle) = self.kill_at_once(pid) {
+                if let Some(id) = ProcessId::from_pid(pid) {
+                    self.survivors.add_killed(id, handle);
+                }
                 continue;
             }
             self.seen.remove(&pid);

@@ -60,6 +60,16 @@ impl Survivors {
         self.handles.contains_key(&id)
     }
 
+    /// Adds the processes that have not ended to `living`, which lacks those that were found among the
+    /// newest and have lost their environment since.
+    pub(super) fn add_ending(&self, living: &mut Vec<ProcessId>) {
+        for (id, handle) in &self.handles {
+            if !living.contains(id) && handle.as_ref().is_some_and(|handle| !handle.has_ended()) {
+                living.push(*id);
+            }
+        }
+    }
+
     /// Closes the handles of the processes that are not among the living.
     pub(super) fn forget_ended(&mut self, living: &[ProcessId]) {
         let living: BTreeSet<&ProcessId> = living.iter().collect();
